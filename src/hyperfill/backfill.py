@@ -1,0 +1,313 @@
+"""The story of a run: prepare, register, move, finish, report. Each step can be entered again after a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from hyperfill import __version__, finish, ledger, session
+from hyperfill.engine import Crew
+from hyperfill.errors import (
+    EXIT_OK,
+    Finding,
+    HyperfillError,
+    Incomplete,
+    LedgerConflict,
+    Refused,
+    UsageError,
+)
+from hyperfill.prepare import Prepared, find_entry, prepare
+from hyperfill.progress import Observer, Snapshot, take
+from hyperfill.session import Connection
+from hyperfill.signals import Signals
+from hyperfill.spec import Limits, Spec
+from hyperfill.timeline import Span
+from hyperfill.window import Order
+from hyperfill.worker import Event
+
+State = Literal["done", "incomplete", "mismatch", "nothing"]
+_LOOK = 0.5  # seconds between two looks at the ledger for the display
+
+
+@dataclass
+class Report:
+    """What became of one backfill."""
+
+    prepared: Prepared
+    state: State
+    entry: ledger.Entry | None
+    findings: list[Finding]
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract of `run --json`."""
+        entry, prepared = self.entry, self.prepared
+        found: dict[str, Any] = {
+            "backfill": entry.id if entry else None,
+            "table": prepared.table,
+            "hypertable": prepared.hypertable,
+            "start": prepared.start or "-infinity",
+            "end": prepared.end,
+            "state": self.state,
+            "windows": {
+                "total": entry.total if entry else 0,
+                "done": entry.done if entry else 0,
+                "failed": entry.failed if entry else 0,
+            },
+            "rows_copied": entry.rows_copied if entry else 0,
+            "rows_deleted": entry.rows_deleted if entry else 0,
+            "bytes_copied": entry.bytes_copied if entry else 0,
+            "seconds": round(self.seconds, 3),
+            "findings": [f.as_json() for f in self.findings],
+        }
+        if self.failed:
+            found["failed_windows"] = self.failed
+        return found
+
+
+@dataclass
+class Outcome:
+    """What became of a run of one or more backfills."""
+
+    reports: list[Report]
+    signum: int | None = None
+    error: HyperfillError | None = None
+
+    @property
+    def state(self) -> State:
+        states = {r.state for r in self.reports}
+        for state in ("mismatch", "incomplete", "done"):
+            if state in states:
+                return state  # type: ignore[return-value]
+        return "nothing"
+
+    @property
+    def exit_code(self) -> int:
+        if self.state != "incomplete":
+            return 5 if self.state == "mismatch" else EXIT_OK
+        return 128 + self.signum if self.signum is not None else Incomplete.exit_code
+
+
+def prepare_all(specs: Sequence[Spec], limits: Limits, observer: Observer) -> list[Prepared]:
+    """One preflight for all tables. Reports every finding; raises nothing for findings."""
+    if not specs:
+        raise UsageError("nothing to do: no backfill is asked for")
+    prepared = []
+    for spec in specs:
+        observer.log(f"checking {spec.table}")
+        prepared.append(prepare(spec, limits.jobs))
+    _refuse_overlaps(prepared)
+    return prepared
+
+
+def _refuse_overlaps(prepared: Sequence[Prepared]) -> None:
+    """Two backfills of one command must not fill the same rows."""
+    seen: list[tuple[Prepared, Span]] = []
+    for this in prepared:
+        if this.definition is None or this.time_type is None:
+            continue
+        definition = this.definition
+        lower = None if definition.range_start is None else this.time_type.ordinal(definition.range_start)
+        span = Span(lower, this.time_type.ordinal(definition.range_end))
+        for other, their_span in seen:
+            assert other.definition is not None
+            if other.definition.hypertable_oid == definition.hypertable_oid and their_span.overlaps(span):
+                this.findings.append(
+                    Finding(
+                        "error",
+                        "overlap",
+                        f"two backfills of this command fill the same range of {this.hypertable}",
+                        table=this.table,
+                    )
+                )
+        seen.append((this, span))
+
+
+def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Signals) -> Outcome:
+    """Carry out one or more backfills into one target. Raises `Refused` with all findings before the first write."""
+    started = time.monotonic()
+    prepared = prepare_all(specs, limits, observer)
+    observer.findings([f for p in prepared for f in p.findings])
+    errors = [f for p in prepared for f in p.errors]
+    if errors:
+        raise Refused(
+            f"refused: {len(errors)} reason{'s' if len(errors) > 1 else ''} not to start; nothing was written",
+            findings=tuple(f for p in prepared for f in p.findings),
+        )
+    reports: list[Report] = []
+    with session.connect(specs[0].target, "target", application_name="hyperfill/control") as control:
+        ledger.create(control)
+        active: list[Prepared] = []
+        for one in prepared:
+            if not one.empty:
+                register(control, one)
+            if one.empty or (one.entry is not None and one.entry.finished):
+                reports.append(_nothing(one))
+            else:
+                active.append(one)
+        outcome = Outcome(reports)
+        if active:
+            outcome.error = move(control, active, limits, observer, signals)
+            outcome.signum = signals.signum
+            for one in active:
+                reports.append(complete(control, one, limits, observer))
+    for report in reports:
+        report.seconds = time.monotonic() - started
+    order = {id(p): i for i, p in enumerate(prepared)}
+    reports.sort(key=lambda r: order[id(r.prepared)])
+    return outcome
+
+
+def _nothing(prepared: Prepared) -> Report:
+    entry = prepared.entry
+    if entry is not None:
+        text = f"backfill {entry.id} already moved this range (finished {entry.finished_at:%Y-%m-%d %H:%M:%S} UTC); --again moves it anew"
+    else:
+        text = "start and end are the same: the range is empty"
+    return Report(
+        prepared, "nothing", entry, [*prepared.findings, Finding("note", "nothing", text, table=prepared.table)]
+    )
+
+
+def register(control: Connection, prepared: Prepared) -> None:
+    """Enter the plan into the ledger, or join the unfinished backfill that is the same."""
+    assert prepared.definition is not None and prepared.order is not None and prepared.time_type is not None
+    findings = [f.as_json() for f in prepared.findings]
+    with control.transaction():
+        control.execute("SET LOCAL lock_timeout = '60s'")
+        ledger.lock_hypertable(control, prepared.order.hypertable_oid)
+        # Once more under the lock: another command may have registered since the plan was made.
+        known = prepared.entry
+        entry = find_entry(control, prepared)
+        if entry is None:
+            if known is not None:
+                raise LedgerConflict(f"backfill {known.id} was removed from the ledger meanwhile", hint="run again")
+            backfill = ledger.insert(
+                control,
+                prepared.definition,
+                prepared.windows,
+                prepared.time_type,
+                client=__version__,
+                findings=findings,
+            )
+        else:
+            backfill = entry.id
+    if entry is None or not entry.finished:
+        ledger.start_run(control, backfill, findings)
+    prepared.entry = ledger.entries(control, ids=[backfill])[0]
+    prepared.order = replace(prepared.order, backfill=backfill)
+
+
+def move(
+    control: Connection, prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals
+) -> HyperfillError | None:
+    """Run the windows of all backfills in one pool of workers. Returns the error that ended a worker, if any."""
+    orders = [p.order for p in prepared if p.order is not None and p.entry is not None and not p.entry.complete]
+    if not orders:
+        return None
+    for one in prepared:
+        if one.entry is not None:
+            observer.log(_describe(one.entry))
+    pending = sum(p.entry.total - p.entry.done for p in prepared if p.entry is not None)
+    jobs = max(1, min(limits.jobs, pending))
+    deadline = time.monotonic() + limits.seconds if limits.seconds is not None else None
+    failure: HyperfillError | None = None
+    # From here a signal must not tear the crew apart half-started.
+    with signals.deferred():
+        crew = Crew(orders, jobs, limits.bytes_per_second)
+        try:
+            failure = _watch(control, crew, orders, deadline, observer, signals)
+        finally:
+            crew.close()
+            observer.stop()
+    return failure
+
+
+def _watch(
+    control: Connection,
+    crew: Crew,
+    orders: Sequence[Order],
+    deadline: float | None,
+    observer: Observer,
+    signals: Signals,
+) -> HyperfillError | None:
+    failure: HyperfillError | None = None
+    heard = 0
+    looked = 0.0
+    while crew.running:
+        for event in crew.events(_LOOK, signals.wake):
+            _tell(event, observer)
+            if event.kind == "ended" and event.error is not None:
+                failure = failure or event.error
+                observer.log(f"worker {event.worker}: {event.error}", level="error")
+        signals.clear_wake()
+        if signals.count > heard:
+            heard = signals.count
+            if heard == 1:
+                observer.log("stopping: running windows are finished first; again to cancel them", level="warning")
+                crew.drain()
+            else:
+                observer.log("cancelling the running windows", level="warning")
+                crew.cancel()
+        if deadline is not None and time.monotonic() > deadline and not crew.draining:
+            observer.log("--max-duration is over: running windows are finished, no more are started", level="warning")
+            crew.drain()
+        if observer.wants_snapshots and time.monotonic() - looked > _LOOK:
+            looked = time.monotonic()
+            snapshot = _look(control, orders)
+            if snapshot:
+                observer.show(snapshot)
+    return failure
+
+
+def _look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
+    """A display is never worth a failed run: what cannot be read now is read next time."""
+    try:
+        return take(control, [o.backfill for o in orders])
+    except Exception:
+        return None
+
+
+def _tell(event: Event, observer: Observer) -> None:
+    if event.kind == "failed" and event.error is not None:
+        observer.log(f"window {event.window} failed: {event.error}", level="error")
+    elif event.kind in ("retry", "waiting"):
+        observer.log(event.text, level="warning")
+
+
+def _describe(entry: ledger.Entry) -> str:
+    span = f"[{entry.range_start or '-infinity'}, {entry.range_end})"
+    begun = f", {entry.done} of them done already" if entry.done else ""
+    return f"backfill {entry.id}: {entry.source_relation} to {entry.hypertable} {span}, {entry.total} windows{begun}"
+
+
+def complete(control: Connection, prepared: Prepared, limits: Limits, observer: Observer) -> Report:
+    """Finish a backfill whose windows are all done; otherwise say what is missing."""
+    assert prepared.order is not None and prepared.entry is not None and prepared.time_type is not None
+    order, backfill = prepared.order, prepared.order.backfill
+    control = _alive(control, order)
+    entry = ledger.entries(control, ids=[backfill])[0]
+    findings = list(prepared.findings)
+    if not entry.complete:
+        return Report(prepared, "incomplete", entry, findings, ledger.failed_windows(control, backfill))
+    if not entry.finished:
+        if entry.phase == "planned":
+            ledger.set_phase(control, entry, backfill, "moved")
+        if prepared.spec.sync_sequences:
+            findings += finish.sync_sequences(control, order)
+        observer.log("analyzing the chunks that were filled")
+        findings += finish.analyze(control, order, ledger.touched(control, backfill, prepared.time_type), limits.jobs)
+        ledger.set_phase(control, entry, backfill, "done")
+    return Report(prepared, "done", ledger.entries(control, ids=[backfill])[0], findings)
+
+
+def _alive(control: Connection, order: Order) -> Connection:
+    """The control connection, or a new one if the server was restarted while workers ran."""
+    try:
+        control.execute("SELECT 1")
+        return control
+    except Exception:
+        return session.connect(order.target_conninfo, "target", application_name="hyperfill/control")

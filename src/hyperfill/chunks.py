@@ -1,0 +1,155 @@
+"""Missing chunks, created before the window that fills them, in short transactions of their own.
+
+A transaction that creates a chunk blocks, until it ends, every insert of the application that needs a
+new chunk, and with a foreign key every write to the referenced table. A window transaction lasts
+seconds, so it must never be the one.
+
+The server decides the range of a new chunk: a row is inserted and taken away again in one transaction.
+(`create_chunk()` of the community edition would take our word for the range, and the Apache edition
+refuses to run it.)
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import psycopg
+from psycopg import sql
+
+from hyperfill.errors import first_line, retrying
+from hyperfill.plan import Grid, cells_between
+from hyperfill.session import Connection
+from hyperfill.sql import query
+from hyperfill.timeline import Span
+from hyperfill.window import Order
+
+log = logging.getLogger(__name__)
+
+_SAMPLE_ROWS = 1000
+# A lock that is not free at once is tried for again, but not for long: the window can still do without.
+_PATIENCE = 10.0
+_MAX_CELLS = 64
+
+
+class ChunkMaker:
+    """Creates the chunks of a worker's windows. Keeps what it knows of the grid, so that most windows ask nothing."""
+
+    def __init__(self, order: Order) -> None:
+        hypertable = order.hypertable
+        self._order = order
+        self._grid = Grid(
+            hypertable.time_type, hypertable.interval, [(chunk.lower, chunk.upper) for chunk in hypertable.chunks]
+        )
+        self._tried: set[int] = set()
+        self._patterns: list[list[str | None]] | None = None
+        self._able = True
+
+    def missing(self, span: Span, estimate: int) -> list[Span]:
+        """Cells of a window that have no chunk as far as this worker knows, and rows to come."""
+        if not self._able or estimate <= 0:
+            return []
+        first = span.upper - 1 if span.lower is None else span.lower
+        cells = cells_between(self._grid, first, span.upper - 1, _MAX_CELLS)
+        return [
+            cell
+            for cell in cells
+            if cell.lower is not None and not self._grid.exists(cell.lower) and cell.lower not in self._tried
+        ]
+
+    def create(self, source: Connection, target: Connection, cells: list[Span], window: Span) -> None:
+        """Create chunks, each in its own transaction. Failing is not an error: the window will create what is missing."""
+        for cell in cells:
+            assert cell.lower is not None
+            self._tried.add(cell.lower)
+            inside = cell.intersect(window)
+            if not self._able or inside is None or inside.is_empty:
+                continue
+            ordinal = inside.upper - 1 if inside.lower is None else inside.lower
+            try:
+                retrying(lambda at=ordinal: self._create(source, target, at), seconds=_PATIENCE)  # type: ignore[misc]
+            except psycopg.Error as error:
+                if target.closed or source.closed:
+                    raise
+                log.debug("a chunk was not created beforehand: %s", first_line(error))
+                if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                    self._able = False
+
+    def _create(self, source: Connection, target: Connection, ordinal: int) -> None:
+        order = self._order
+        if self._patterns is None:
+            self._patterns = self._choose(source, target)
+        if not self._patterns:
+            self._able = False
+            return
+        time_text = order.target.time_type.text(ordinal)
+        at = next(i for i, c in enumerate(order.columns) if c.target == order.target.column)
+        rows = [
+            sql.SQL("({})").format(
+                sql.SQL(", ").join(sql.Literal(time_text if i == at else value) for i, value in enumerate(pattern))
+            )
+            for pattern in self._patterns
+        ]
+        relation = order.target.relation.identifier
+        here = order.target.condition(Span(ordinal, ordinal + 1), alias=None)
+        with target.transaction():
+            target.execute("SELECT set_config('application_name', %s, true)", [f"hyperfill/{order.backfill}/chunk"])
+            if order.has_triggers:
+                # The row must not reach a user's trigger; a role that may not switch them off leaves
+                # the chunk to its window.
+                target.execute("SET LOCAL session_replication_role = replica")
+            target.execute(
+                sql.SQL(query("window/make_chunk")).format(
+                    relation=relation,
+                    columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in order.columns),
+                    rows=sql.SQL(", ").join(rows),
+                )
+            )
+            target.execute(
+                sql.SQL(query("window/unmake_rows").replace("%%", "%")).format(relation=relation, window=here)
+            )
+
+    def _choose(self, source: Connection, target: Connection) -> list[list[str | None]]:
+        """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""
+        order = self._order
+        spaces = order.hypertable.partitions
+        columns = []
+        for column in order.columns:
+            name = sql.Identifier("r", column.source)
+            expression = sql.SQL("{}::{}").format(name, sql.SQL(cast(Any, column.cast))) if column.cast else name
+            columns.append(sql.SQL("{}::text").format(expression))
+        found: list[Any] = source.execute(
+            sql.SQL(query("window/sample")).format(
+                columns=sql.SQL(", ").join(columns),
+                relation=order.source.relation.identifier,
+                column=sql.Identifier(order.source.column),
+                limit=sql.Literal(_SAMPLE_ROWS if spaces else 1),
+            )
+        ).fetchall()
+        chosen: dict[tuple[Any, ...], list[str | None]] = {}
+        seen: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        for row in found:
+            values = tuple(self._value(row, name) for name, _ in spaces)
+            if values not in seen:
+                seen[values] = tuple(
+                    self._partition(target, name, count, value)
+                    for (name, count), value in zip(spaces, values, strict=True)
+                )
+            chosen.setdefault(seen[values], list(row))
+        return list(chosen.values())
+
+    def _value(self, row: Any, name: str) -> Any:
+        index = next((i for i, c in enumerate(self._order.columns) if c.target == name), None)
+        return None if index is None else row[index]
+
+    def _partition(self, target: Connection, name: str, count: int, value: str | None) -> int:
+        """Which of `count` partitions a value falls into."""
+        if value is None:
+            return 0
+        column = self._order.target.relation.column(name)
+        assert column is not None
+        statement = sql.SQL(query("window/partition_hash")).format(
+            value=sql.Literal(value), type=sql.SQL(cast(Any, column.base_type))
+        )
+        row: Any = target.execute(statement).fetchone()
+        return min(int(row[0]) // (2147483647 // count), count - 1)

@@ -1,0 +1,127 @@
+"""The command line: one thin function for each command. What a command does lives elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from hyperfill import __version__
+from hyperfill.cli.options import Json, MoveOptions, Target, require_target
+from hyperfill.cli.output import print_error, say
+from hyperfill.errors import HyperfillError, Interrupted, UsageError
+
+app = App(
+    name="hyperfill",
+    version=__version__,
+    help="Fill TimescaleDB hypertables with history, exactly once, while the application keeps writing.",
+    help_format="plaintext",
+)
+
+
+@app.command
+def run(
+    *,
+    options: MoveOptions | None = None,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="The same as plan.", negative="")
+    ] = False,
+) -> int:
+    """Backfill a table: everything in [start, end), exactly once. The same command resumes it after any interruption."""
+    from hyperfill.cli import move
+
+    chosen = options or MoveOptions()
+    return move.plan(chosen) if dry_run else move.run(chosen)
+
+
+@app.command
+def plan(*, options: MoveOptions | None = None) -> int:
+    """Show everything that run would do. Nothing is written."""
+    from hyperfill.cli import move
+
+    return move.plan(options or MoveOptions())
+
+
+@app.command
+def status(
+    *,
+    target: Target = None,
+    json: Json = False,
+    watch: Annotated[
+        bool,
+        Parameter(
+            name="--watch", env_var="HYPERFILL_WATCH", help="Look again every second until all is done.", negative=""
+        ),
+    ] = False,
+    config: Annotated[
+        str | None, Parameter(name="--config", env_var="HYPERFILL_CONFIG", help="Take the target from this TOML file.")
+    ] = None,
+) -> int:
+    """Show the backfills of a target: how far they are, who works on them."""
+    from hyperfill.cli import ledger_commands
+
+    return ledger_commands.status(_target(target, config), as_json=json, watch=watch)
+
+
+def _target(target: str | None, config: str | None) -> str:
+    if target is None and config is not None:
+        from pathlib import Path
+
+        from hyperfill.config import load
+
+        specs, _ = load(Path(config), {})
+        return specs[0].target
+    return require_target(target)
+
+
+@app.command
+def clean(
+    *,
+    target: Target = None,
+    backfill: Annotated[
+        int | None, Parameter(name="--backfill", env_var="HYPERFILL_BACKFILL", help="Only this one.")
+    ] = None,
+    force: Annotated[
+        bool, Parameter(name="--force", env_var="HYPERFILL_FORCE", help="Unfinished ones as well.", negative="")
+    ] = False,
+) -> int:
+    """Remove finished backfills from the ledger. The rows they moved stay."""
+    from hyperfill.cli import ledger_commands
+
+    return ledger_commands.clean(require_target(target), backfill=backfill, force=force)
+
+
+def main() -> None:
+    """The entry point. Every way out has an exit code; docs/exit-codes.md lists them."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run a command line; the exit code. A traceback is shown only where HYPERFILL_TRACEBACK is set."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        say(f"hyperfill: {error}")
+        say("  see hyperfill --help")
+        return UsageError.exit_code
+    except HyperfillError as error:
+        print_error(error)
+        if "HYPERFILL_TRACEBACK" in os.environ:
+            raise
+        return error.exit_code
+    except Interrupted as interrupted:
+        say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
+        return interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of our output is gone (a pager, head): nothing to report, and nobody to report it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if "HYPERFILL_TRACEBACK" in os.environ:
+            raise
+        say(f"hyperfill: unexpected {type(error).__name__}: {error}")
+        say("  this is a defect; HYPERFILL_TRACEBACK=1 shows where")
+        return 1

@@ -1,0 +1,103 @@
+"""`hyperfill status` and `hyperfill clean`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hyperfill import ledger, session
+from hyperfill.cli.output import print_json, say
+from hyperfill.errors import Refused, UsageError
+from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
+from hyperfill.signals import Signals
+
+_EVERY = 1.0
+
+
+def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | None = None) -> int:
+    """Show the backfills of a target, on any machine; with `watch` until nothing is unfinished."""
+    if watch and as_json:
+        raise UsageError("--watch and --json exclude each other: --json prints exactly one object")
+    with Signals(), session.connect(target, "target", application_name="hyperfill/status") as connection:
+        if watch:
+            return _watch(connection)
+        snapshot = take(connection) if ledger.exists(connection) else Snapshot((), (), 0.0)
+        if as_json:
+            print_json(status_json(snapshot))
+        elif not snapshot.entries:
+            say("the ledger of this target is empty: no backfill has been started")
+        else:
+            from rich.console import Console
+
+            from hyperfill.cli.terminal import render
+
+            Console(highlight=False).print(render(snapshot))
+            for entry in snapshot.entries:
+                for failed in ledger.failed_windows(connection, entry.id)[:10]:
+                    print(
+                        f"  #{entry.id} window {failed['window']} [{failed['lower']}, {failed['upper']}): {failed.get('message')}"
+                    )
+    return 0
+
+
+def status_json(snapshot: Snapshot) -> dict[str, Any]:
+    """All backfills of a target; `state` is that of the whole."""
+    unfinished = any(not e.finished for e in snapshot.entries)
+    state = "incomplete" if unfinished else "done" if snapshot.entries else "nothing"
+    return {"state": state, "backfills": [entry_json(e, snapshot.activity) for e in snapshot.entries]}
+
+
+def _watch(connection: session.Connection) -> int:
+    import sys
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from hyperfill.cli.terminal import render
+
+    rate = Rate()
+    if not ledger.exists(connection):
+        say("the ledger of this target is empty: no backfill has been started")
+        return 0
+    live = Live(console=Console(highlight=False), refresh_per_second=4) if sys.stdout.isatty() else None
+    if live:
+        live.start()
+    try:
+        while True:
+            snapshot = take(connection)
+            rate.add(snapshot)
+            if live:
+                live.update(render(snapshot, rate))
+            else:
+                print(summary(snapshot, rate), flush=True)
+            if all(e.finished for e in snapshot.entries):
+                return 0
+            time.sleep(_EVERY)
+    finally:
+        if live:
+            live.stop()
+
+
+def clean(target: str, *, backfill: int | None, force: bool) -> int:
+    """Remove finished backfills from the ledger, with `force` unfinished ones too."""
+    with Signals(), session.connect(target, "target", application_name="hyperfill/clean") as connection:
+        entries = (
+            ledger.entries(connection, ids=None if backfill is None else [backfill])
+            if ledger.exists(connection)
+            else []
+        )
+        if backfill is not None and not entries:
+            raise Refused(f"the ledger has no backfill {backfill}")
+        kept = [e for e in entries if not e.finished and not force]
+        if backfill is not None and kept:
+            raise Refused(
+                f"backfill {backfill} is unfinished ({kept[0].done} of {kept[0].total} windows are done)",
+                hint="finish it with its run command, or give it up with --force: the rows it moved stay",
+            )
+        removed = [e for e in entries if e not in kept]
+        for entry in removed:
+            ledger.remove(connection, entry)
+            say(f"removed backfill {entry.id} ({entry.source_relation} to {entry.hypertable}) from the ledger")
+        if not removed:
+            say("nothing to remove" + (f": {len(kept)} unfinished (--force removes them too)" if kept else ""))
+    return 0

@@ -1,0 +1,86 @@
+"""`hyperfill run` and `hyperfill plan`: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hyperfill.cli.options import MoveOptions
+from hyperfill.cli.output import findings_lines, observer, print_error, print_json, say
+from hyperfill.errors import Refused
+from hyperfill.signals import Signals
+
+
+def run(options: MoveOptions) -> int:
+    """Carry out the backfill; the exit code."""
+    from hyperfill import backfill
+
+    specs, limits = options.specs()
+    watcher = observer()
+    with Signals() as signals:
+        try:
+            outcome = backfill.run(specs, limits, watcher, signals)
+        except Refused as refused:
+            if not options.json or not refused.findings:
+                raise
+            print_error(refused)
+            print_json(
+                {"state": "refused", "error": refused.message, "findings": [f.as_json() for f in refused.findings]}
+            )
+            return refused.exit_code
+        finally:
+            watcher.stop()
+    if options.json:
+        reports = [r.as_json() for r in outcome.reports]
+        print_json({"state": outcome.state, "backfills": reports} if options.config else reports[0])
+    else:
+        for report in outcome.reports:
+            _print_report(report)
+    return outcome.exit_code
+
+
+def _print_report(report: Any) -> None:
+    from hyperfill.progress import duration, human_bytes
+
+    entry = report.entry
+    span = f"[{report.prepared.start or '-infinity'}, {report.prepared.end})"
+    if report.state == "nothing":
+        say(f"{report.prepared.table}: nothing to do. {report.findings[-1].message}")
+        return
+    speed = f" ({entry.rows_copied / report.seconds:,.0f} rows/s)" if report.seconds and entry.runs == 1 else ""
+    say(
+        f"{report.prepared.table} → {report.prepared.hypertable} {span}: {report.state}; "
+        f"{entry.done} of {entry.total} windows, {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, "
+        f"{human_bytes(entry.bytes_copied)}, {duration(report.seconds)}{speed}"
+    )
+    for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):
+        say(line)
+    if report.state != "incomplete":
+        return
+    for failed in report.failed[:10]:
+        place = f" ({failed['context']})" if failed.get("context") else ""
+        say(
+            f"  window {failed['window']} [{failed['lower']}, {failed['upper']}) failed on the {failed.get('server', 'client')}"
+            f" with SQLSTATE {failed.get('sqlstate', 'none')}: {failed.get('message')}{place}"
+        )
+        if failed.get("hint"):
+            say(f"    {failed['hint']}")
+    say("  run the same command again to continue")
+
+
+def plan(options: MoveOptions) -> int:
+    """Everything run would do, nothing written; the exit code."""
+    from hyperfill.backfill import prepare_all
+    from hyperfill.cli.plan_view import plan_json, plan_text
+
+    specs, limits = options.specs()
+    with Signals():
+        prepared = prepare_all(specs, limits, observer())
+    refused = any(p.errors for p in prepared)
+    if options.json:
+        plans = [plan_json(p, limits) for p in prepared]
+        state = "refused" if refused else "planned"
+        print_json({"state": state, "backfills": plans} if options.config else plans[0])
+    else:
+        for one in prepared:
+            print(plan_text(one, limits))
+    return Refused.exit_code if refused else 0

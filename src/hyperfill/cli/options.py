@@ -1,0 +1,183 @@
+"""The options of commands that move or compare rows, written once. Each has an environment variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter
+
+from hyperfill.errors import UsageError
+from hyperfill.quantities import parse_duration, parse_size
+from hyperfill.spec import Limits, Spec, default_jobs
+
+T = TypeVar("T")
+
+
+def _option(name: str, text: str, **more: Any) -> Parameter:
+    return Parameter(name=f"--{name}", env_var="HYPERFILL_" + name.upper().replace("-", "_"), help=text, **more)
+
+
+Target = Annotated[
+    str | None, _option("target", "Conninfo of the target: a URI, key=value pairs, a service, PG* variables.")
+]
+Json = Annotated[bool, _option("json", "Print one JSON object on stdout; everything else goes to stderr.", negative="")]
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class MoveOptions:
+    """Options of run and plan."""
+
+    source: Annotated[str | None, _option("source", "Conninfo of the source: anything libpq takes.")] = None
+    target: Target = None
+    table: Annotated[str | None, _option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
+        None
+    )
+    hypertable: Annotated[
+        str | None, _option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
+    ] = None
+    start: Annotated[
+        str | None,
+        _option(
+            "start",
+            "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None
+    end: Annotated[
+        str | None,
+        _option(
+            "end",
+            "The completion point: upper bound, exclusive. Rows at or after it are never touched.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None
+    time_column: Annotated[
+        str | None,
+        _option("time-column", "The hypertable's time column; a check only, it is known from the hypertable."),
+    ] = None
+    source_time_column: Annotated[
+        str | None, _option("source-time-column", "The source's time column, if it has another name.")
+    ] = None
+    columns: Annotated[str | None, _option("columns", "Columns to move, by their target names: A,B. Default: all.")] = (
+        None
+    )
+    jobs: Annotated[int | None, _option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
+    window: Annotated[
+        str | None, _option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
+    ] = None
+    max_window_rows: Annotated[
+        int | None, _option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
+    ] = None
+    order: Annotated[
+        Literal["oldest", "newest"] | None, _option("order", "Which windows come first. Default: oldest.")
+    ] = None
+    max_rate: Annotated[
+        str | None, _option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
+    ] = None
+    where: Annotated[
+        str | None,
+        _option(
+            "where", "Move only rows for which this SQL condition holds; it limits the DELETE on the target as well."
+        ),
+    ] = None
+    replace: Annotated[
+        bool | None,
+        _option(
+            "replace",
+            "Go on where the source has fewer rows than the target, or another source filled the range.",
+            negative="",
+        ),
+    ] = None
+    again: Annotated[bool | None, _option("again", "Move a finished backfill anew.", negative="")] = None
+    allow_seqscan: Annotated[
+        bool | None,
+        _option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative=""),
+    ] = None
+    skip_unstorable: Annotated[
+        bool | None,
+        _option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative=""),
+    ] = None
+    sync_sequences: Annotated[
+        bool | None, _option("sync-sequences", "Move sequences behind moved columns forward at the end.", negative="")
+    ] = None
+    max_duration: Annotated[
+        str | None,
+        _option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),
+    ] = None
+    config: Annotated[
+        Path | None, _option("config", "A TOML file with one [[backfill]] for each table; see docs/configuration.md.")
+    ] = None
+    json: Json = False
+
+    def specs(self) -> tuple[list[Spec], Limits]:
+        """What is asked for. Raises `UsageError`."""
+        if self.config is not None:
+            from hyperfill.config import load
+
+            return load(self.config, self.given())
+        return [self._spec()], self._limits()
+
+    def given(self) -> dict[str, Any]:
+        """Options that were said, on the command line or in the environment, by their names in a file."""
+        return {k: v for k, v in self.__dict__.items() if v is not None and k not in ("config", "json")}
+
+    def _spec(self) -> Spec:
+        if self.end is None:
+            raise UsageError(
+                "--end is required: the completion point T, from which on the dual-writer owns the rows",
+                hint="it lies after the last writer began to dual-write and before the zone of late data",
+            )
+        if self.table is None:
+            raise UsageError("--table is required: SCHEMA.TABLE on the source")
+        return build_spec(self.given())
+
+    def _limits(self) -> Limits:
+        return build_limits(self.given())
+
+
+_LIMITS = ("jobs", "max_rate", "max_duration")
+
+
+def build_spec(values: dict[str, Any]) -> Spec:
+    """A backfill from options by name; those of the whole run are passed over. Raises `UsageError`."""
+    for name in ("source", "target"):
+        if values.get(name) is None:
+            raise UsageError(
+                f"--{name} is required: a libpq conninfo, or HYPERFILL_{name.upper()}",
+                hint="an empty conninfo ('') means PG* variables alone",
+            )
+    rows = values.get("max_window_rows")
+    if rows is not None and rows < 1:
+        raise UsageError(f"--max-window-rows must be at least 1, not {rows}")
+    return Spec(**{k: v for k, v in values.items() if k not in _LIMITS})
+
+
+def build_limits(values: dict[str, Any]) -> Limits:
+    """What holds for a whole run, from options by name. Raises `UsageError`."""
+    jobs = values.get("jobs")
+    if jobs is not None and not 1 <= jobs <= 256:
+        raise UsageError(f"--jobs must be from 1 to 256, not {jobs}")
+    rate, seconds = values.get("max_rate"), values.get("max_duration")
+    return Limits(
+        jobs or default_jobs(),
+        None if rate is None else _quantity("--max-rate", parse_size, rate),
+        None if seconds is None else _quantity("--max-duration", parse_duration, seconds),
+    )
+
+
+def _quantity(option: str, parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(str(text).removesuffix("/s") if option == "--max-rate" else str(text))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def require_target(target: str | None) -> str:
+    """The target of a command that needs only one. Raises `UsageError`."""
+    if target is None:
+        raise UsageError("--target is required: a libpq conninfo, or HYPERFILL_TARGET")
+    return target

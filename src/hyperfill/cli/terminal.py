@@ -1,0 +1,93 @@
+"""The live display: a bar, figures, a line for each worker; log lines scroll above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hyperfill.errors import Finding
+from hyperfill.progress import Level, Rate, Snapshot, duration, human_bytes
+
+_STYLE = {"info": "", "warning": "yellow", "error": "bold red", "note": "dim"}
+
+
+class Terminal:
+    """Shows a run on stderr."""
+
+    wants_snapshots = True
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._rate = Rate()
+        self._live: Live | None = None
+
+    def log(self, text: str, level: Level = "info") -> None:
+        self.console.print(Text(text, style=_STYLE[level]))
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            where = f"{finding.table}: " if finding.table else ""
+            self.console.print(
+                Text(f"{finding.severity}: ", style=_STYLE[finding.severity]) + Text(where + finding.message)
+            )
+            if finding.hint:
+                self.console.print(Text(f"  {finding.hint}", style="dim"))
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._rate.add(snapshot)
+        if self._live is None:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=False)
+            self._live.start()
+        self._live.update(render(snapshot, self._rate))
+
+    def stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
+    """Backfills with their bars, and the windows that are being moved."""
+    parts: list[RenderableType] = []
+    for entry in snapshot.entries:
+        mine = Snapshot((entry,), tuple(a for a in snapshot.activity if a.backfill == entry.id), snapshot.taken)
+        grid = Table.grid(padding=(0, 2))
+        state = "done" if entry.finished else entry.phase
+        failed = f", {entry.failed} failed" if entry.failed else ""
+        grid.add_row(
+            Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold"),
+            ProgressBar(total=1.0, completed=mine.share, width=24),
+            Text(f"{mine.share:6.1%}"),
+            Text(f"windows {entry.done}/{entry.total}{failed}", style="red" if entry.failed else ""),
+            Text(f"{entry.rows_copied + mine.rows_running:,.0f} rows"),
+            Text(human_bytes(mine.bytes)),
+            Text(state, style="green" if entry.finished else ""),
+        )
+        parts.append(grid)
+        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end}), {entry.rows_deleted:,} dual-written rows replaced"
+        parts.append(Text(span, style="dim"))
+    if rate is not None:
+        left = rate.seconds_left
+        eta = duration(left) if left is not None and snapshot.share < 1 else "–"
+        parts.append(Text(f"  {rate.rows:,.0f} rows/s   {human_bytes(rate.bytes)}/s   ETA {eta}"))
+    for activity in snapshot.activity:
+        doing = (
+            "waiting for a lock"
+            if activity.blocked
+            else f"{human_bytes(activity.bytes)} copied"
+            if activity.copying
+            else "starting"
+        )
+        client = "" if activity.client == "local" else f" from {activity.client}"
+        parts.append(
+            Text(
+                f"  worker pid {activity.pid}{client}: #{activity.backfill} window {activity.window}, {doing}, {activity.age:.0f} s",
+                style="dim",
+            )
+        )
+    return Group(*parts)

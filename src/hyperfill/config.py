@@ -1,0 +1,98 @@
+"""A migration of many tables: a TOML file with shared settings and one [[backfill]] for each table."""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from hyperfill.cli.options import MoveOptions, build_limits, build_spec
+from hyperfill.errors import UsageError
+from hyperfill.session import SECRET_KEYS, parse_conninfo
+from hyperfill.spec import Limits, Spec
+
+_RUN_ONLY = frozenset({"target", "jobs", "max_rate", "max_duration"})  # not for a single table
+_TABLE_ONLY = frozenset({"table", "hypertable", "end"})  # never shared
+_NOT_IN_A_FILE = frozenset({"config", "json"})
+
+
+def load(path: Path, given: dict[str, Any]) -> tuple[list[Spec], Limits]:
+    """Read a configuration. `given` are options from the command line or environment: they win over shared settings.
+
+    Raises `UsageError` with every problem of the file.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from None
+    tables = document.pop("backfill", [])
+    problems: list[str] = []
+    extra = sorted(given.keys() & _TABLE_ONLY)
+    if extra:
+        problems.append(f"--{extra[0].replace('_', '-')} cannot be used together with --config: say it in the file")
+    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
+        problems.append("there is no [[backfill]] section: write one for each table")
+        tables = []
+    shared = _checked(document, "the shared settings", _TABLE_ONLY, problems)
+    sections = []
+    for number, table in enumerate(tables, start=1):
+        where = f"[[backfill]] {number} ({table.get('table', 'no table')})"
+        values = _checked(table, where, _RUN_ONLY, problems)
+        problems += [f"{where}: {name} is missing" for name in ("table", "end") if name not in values]
+        sections.append({**shared, **{k: v for k, v in given.items() if k not in _TABLE_ONLY}, **values})
+    if problems:
+        raise UsageError(f"--config {path}:\n" + "\n".join(f"  {p}" for p in problems))
+    return [build_spec(s) for s in sections], build_limits({**shared, **given})
+
+
+def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], problems: list[str]) -> dict[str, Any]:
+    """The section with option names as Python spells them; anything that does not fit goes to `problems`."""
+    hints = {k: _plain(v) for k, v in typing.get_type_hints(MoveOptions).items() if k not in _NOT_IN_A_FILE}
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        name = key.replace("-", "_")
+        if name not in hints:
+            problems.append(f"{where}: {key} is no option; known are {', '.join(sorted(hints))}")
+        elif name in forbidden:
+            problems.append(f"{where}: {key} does not belong here")
+        elif name in ("columns",) and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            found[name] = ",".join('"' + v.replace('"', '""') + '"' for v in value)
+        elif name in ("start", "end", "window") and isinstance(value, int) and not isinstance(value, bool):
+            found[name] = str(value)
+        elif not _fits(value, hints[name]):
+            problems.append(f"{where}: {key} = {value!r} is not {_describe(hints[name])}")
+        else:
+            found[name] = value
+    for name in ("source", "target"):
+        if name in found and SECRET_KEYS & parse_conninfo(found[name], name).keys():  # type: ignore[arg-type]
+            problems.append(
+                f"{where}: {name} holds a password; keep it in the environment, a service file or a password file"
+            )
+    return found
+
+
+def _plain(hint: Any) -> tuple[Any, ...]:
+    """The types an option may have, without Annotated and None; a Literal stands for its values."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(part for a in typing.get_args(hint) if a is not type(None) for part in _plain(a))
+    return (hint,)
+
+
+def _fits(value: Any, hint: tuple[Any, ...]) -> bool:
+    for part in hint:
+        if typing.get_origin(part) is typing.Literal:
+            if value in typing.get_args(part):
+                return True
+        elif isinstance(value, part) and (part is bool or not isinstance(value, bool)):
+            return True
+    return False
+
+
+def _describe(hint: tuple[Any, ...]) -> str:
+    names = {str: "a text", int: "a whole number", bool: "true or false"}
+    literal = typing.get_args(hint[0]) if typing.get_origin(hint[0]) is typing.Literal else None
+    return "one of " + ", ".join(map(repr, literal)) if literal else names.get(hint[0], str(hint[0]))

@@ -1,0 +1,132 @@
+"""Where windows run: worker processes on this machine, started, watched and stopped.
+
+Processes and not threads: a worker's draining of libpq holds the GIL. The same workers could run on
+other machines: they share nothing but the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from hyperfill import worker
+from hyperfill.errors import HyperfillError
+from hyperfill.window import Order
+from hyperfill.worker import CANCEL, DRAIN, Event, Task
+
+# A worker that was killed is replaced; one that keeps dying is not.
+_MAX_REPLACEMENTS = 5
+_CANCEL_PATIENCE = 15.0
+
+
+@dataclass
+class _Member:
+    task: Task
+    process: BaseProcess
+    commands: Pipe
+    events: Pipe
+    ended: bool = False
+
+
+class Crew:
+    """The workers of one run."""
+
+    def __init__(self, orders: Sequence[Order], jobs: int, bytes_per_second: float | None = None) -> None:
+        # Not fork: libpq connections and the display's thread would be copied along.
+        self._context = multiprocessing.get_context("spawn")
+        rate = bytes_per_second / jobs if bytes_per_second else None
+        self._members = [self._start(Task(number, tuple(orders), rate)) for number in range(1, jobs + 1)]
+        self._replaced = 0
+        self._cancelled: float | None = None
+        self.draining = False
+
+    def _start(self, task: Task) -> _Member:
+        theirs, ours = self._context.Pipe(duplex=False)
+        events, their_events = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=worker.main, args=(task, theirs, their_events), name=f"hyperfill-{task.number}", daemon=True
+        )
+        process.start()
+        # Our copies of their ends must go, or the end of a worker would never be seen.
+        theirs.close()
+        their_events.close()
+        return _Member(task, process, ours, events)
+
+    @property
+    def pids(self) -> list[int]:
+        return [m.process.pid for m in self._members if m.process.pid is not None and m.process.is_alive()]
+
+    def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:
+        """What workers have told within `timeout` seconds, killed workers replaced; empty when nothing happened.
+
+        A readable `wake` (a file descriptor) ends the waiting early.
+        """
+        alive = [m for m in self._members if not m.ended]
+        ready = wait([m.events for m in alive] + ([wake] if wake is not None else []), timeout)
+        for member in alive:
+            if member.events in ready:
+                yield from self._receive(member)
+        if self._cancelled is not None and time.monotonic() - self._cancelled > _CANCEL_PATIENCE:
+            for member in self._members:
+                member.process.kill()
+
+    def _receive(self, member: _Member) -> Iterator[Event]:
+        with contextlib.suppress(EOFError, OSError):
+            while member.events.poll():
+                event: Event = member.events.recv()
+                member.ended = event.kind == "ended"
+                yield event
+                if member.ended:
+                    return
+            return
+        # End of file without a farewell: the process was killed. Its transaction is rolled back by the
+        # server, so its window can be claimed again.
+        member.ended = True
+        member.process.join(5)
+        code = member.process.exitcode
+        if self.draining or self._replaced >= _MAX_REPLACEMENTS:
+            error = None if self.draining else HyperfillError(f"workers keep dying (exit code {code})")
+            yield Event("ended", member.task.number, error=error)
+            return
+        self._replaced += 1
+        yield Event("retry", member.task.number, text=f"worker {member.task.number} died (exit code {code}): replaced")
+        self._members[self._members.index(member)] = self._start(member.task)
+
+    @property
+    def running(self) -> bool:
+        return any(not m.ended for m in self._members)
+
+    def drain(self) -> None:
+        """Let running windows finish, claim no more."""
+        self.draining = True
+        self._command(DRAIN)
+
+    def cancel(self) -> None:
+        """Cancel running windows on the servers; they are rolled back."""
+        self.draining = True
+        self._cancelled = self._cancelled or time.monotonic()
+        self._command(CANCEL)
+
+    def _command(self, command: str) -> None:
+        for member in self._members:
+            with contextlib.suppress(OSError):
+                member.commands.send(command)
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        if self.running:
+            self.cancel()
+        deadline = time.monotonic() + _CANCEL_PATIENCE
+        for member in self._members:
+            member.commands.close()  # whoever still listens takes the end of file for a cancel
+            member.process.join(max(0.1, deadline - time.monotonic()))
+            if member.process.is_alive():
+                member.process.kill()
+                member.process.join(5)
+            member.events.close()

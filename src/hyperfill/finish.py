@@ -1,0 +1,112 @@
+"""After the last window: sequences moved forward, touched chunks analyzed."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from hyperfill import session
+from hyperfill.catalog import Chunk, read_chunks
+from hyperfill.errors import Finding, first_line, retrying
+from hyperfill.session import Connection
+from hyperfill.sql import query
+from hyperfill.timeline import Span
+from hyperfill.window import Order
+
+
+def touched_chunks(chunks: Sequence[Chunk], touched: Sequence[Span]) -> list[Chunk]:
+    """Chunks that some of the spans (in time order, disjoint) reach into."""
+    uppers = [span.upper for span in touched]
+    found = []
+    for chunk in chunks:
+        index = bisect_right(uppers, chunk.lower) if chunk.lower is not None else 0
+        if index < len(touched):
+            span = touched[index]
+            if chunk.upper is None or span.lower is None or span.lower < chunk.upper:
+                found.append(chunk)
+    return found
+
+
+def analyze(control: Connection, order: Order, touched: Sequence[Span], jobs: int) -> list[Finding]:
+    """ANALYZE every chunk that windows have changed, `jobs` at a time. What cannot be analyzed is a finding."""
+    chunks = touched_chunks(read_chunks(control, order.target.relation, order.target.time_type), touched)
+    if not chunks:
+        return []
+    # The other threads only wait for their server; psycopg releases the GIL meanwhile.
+    with ThreadPoolExecutor(max_workers=min(jobs, len(chunks))) as pool:
+        shares = [chunks[i::jobs] for i in range(min(jobs, len(chunks)))]
+        failures = [text for share in pool.map(lambda part: _analyze(order, part), shares) for text in share]
+    if not failures:
+        return []
+    return [Finding("note", "analyze", f"{len(failures)} of {len(chunks)} chunks were not analyzed: {failures[0]}")]
+
+
+def _analyze(order: Order, chunks: Sequence[Chunk]) -> list[str]:
+    failures = []
+    with session.connect(
+        order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}/analyze"
+    ) as connection:
+        for chunk in chunks:
+            statement = sql.SQL("ANALYZE {}").format(sql.Identifier(chunk.schema, chunk.name))
+            try:
+                retrying(lambda s=statement: connection.execute(s), seconds=10)  # type: ignore[misc]
+            except psycopg.errors.UndefinedTable:
+                continue  # dropped meanwhile
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise
+                failures.append(first_line(error))
+    return failures
+
+
+def sync_sequences(control: Connection, order: Order) -> list[Finding]:
+    """Move the sequences behind moved columns to the furthest value that is stored: forward, never back."""
+    findings = []
+    moved = {c.target for c in order.columns}
+    for column in order.target.relation.columns:
+        if column.name not in moved or column.sequence_oid is None:
+            continue
+        try:
+            text = retrying(lambda c=column: _sync(control, order, c.name, c.sequence_oid), seconds=30)  # type: ignore[misc]
+        except psycopg.Error as error:
+            findings.append(
+                Finding("warning", "sequences", f"the sequence behind {column.name} was not moved: {first_line(error)}")
+            )
+            continue
+        if text:
+            findings.append(Finding("note", "sequences", text))
+    return findings
+
+
+def _sync(control: Connection, order: Order, column: str, oid: int) -> str | None:
+    state: Any = control.execute(query("finish/sequence_state"), {"oid": oid}).fetchone()
+    if state is None:
+        return None
+    _, increment, cache, schema, name, owner = state
+    function = sql.SQL("pg_catalog.max" if increment > 0 else "pg_catalog.min")
+    furthest: Any = control.execute(
+        sql.SQL(query("finish/extreme_value")).format(
+            function=function, column=sql.Identifier(column), relation=order.target.relation.identifier
+        )
+    ).fetchone()
+    if furthest[0] is None:
+        return None
+    with control.transaction():
+        if owner:
+            control.execute(
+                sql.SQL(query("finish/lock_sequence")).format(
+                    sequence=sql.Identifier(schema, name), cache=sql.Literal(cache)
+                )
+            )
+        last = control.execute(query("finish/sequence_state"), {"oid": oid}).fetchone()
+        assert last is not None
+        value: Any = last[0]
+        if value is not None and (furthest[0] - value) * increment <= 0:
+            return None
+        control.execute(query("finish/set_sequence"), {"oid": oid, "value": furthest[0]})
+    return f"sequence {schema}.{name} moved from {'its start' if value is None else value} to {furthest[0]}"

@@ -1,0 +1,282 @@
+"""The ledger: schema `hyperfill` in the target. Backfills, their windows, how far they are. The only shared state.
+
+Every transaction here that changes control tables begins with the advisory lock of its hypertable.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from hyperfill.errors import LedgerConflict, Refused, WindowError, retrying
+from hyperfill.plan import PlannedWindow
+from hyperfill.session import LOCK_TIMEOUT_MS, Connection, fetch_one
+from hyperfill.sql import query
+from hyperfill.timeline import Span, TimeType
+
+LEDGER_VERSION = 1
+Phase = Literal["planned", "held", "moved", "recompressed", "refreshed", "verified", "done"]
+# Control transactions may wait for each other a little; window transactions hold none of these locks.
+_CONTROL_LOCK_TIMEOUT = "30s"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a backfill moves, as pinned in the ledger. Two commands with equal definitions are the same backfill."""
+
+    hypertable: str
+    hypertable_oid: int
+    source: str
+    source_relation: str
+    time_type: str
+    time_column: str
+    source_time_column: str
+    range_start: str | None
+    range_end: str
+    columns: list[dict[str, Any]]
+    settings: dict[str, Any]
+
+    def differences(self, other: Definition) -> dict[str, tuple[Any, Any]]:
+        """Field by field what `other` has differently; settings one by one."""
+        found: dict[str, tuple[Any, Any]] = {}
+        for name in Definition.__dataclass_fields__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "settings":
+                keys = sorted(mine.keys() | theirs.keys())
+                found |= {k: (mine.get(k), theirs.get(k)) for k in keys if mine.get(k) != theirs.get(k)}
+            elif name == "columns" and mine != theirs:
+                found[name] = (_column_text(mine), _column_text(theirs))
+            elif mine != theirs and name not in ("hypertable", "hypertable_oid"):  # the oid is compared before
+                found[name] = (mine, theirs)
+        return found
+
+
+def _column_text(columns: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{c['name']} {c['type']}" for c in columns)
+
+
+@dataclass(frozen=True)
+class Entry(Definition):
+    """A backfill in the ledger, with the sum of its windows."""
+
+    id: int
+    phase: Phase
+    planned_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    runs: int
+    findings: list[dict[str, Any]]
+    total: int
+    done: int
+    failed: int
+    rows_copied: int
+    rows_deleted: int
+    bytes_copied: int
+    estimate: int
+    estimate_done: int
+    first_started: dt.datetime | None
+    last_finished: dt.datetime | None
+
+    @property
+    def finished(self) -> bool:
+        return self.phase == "done"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every window is done."""
+        return self.done == self.total
+
+    def span(self, time_type: TimeType) -> Span:
+        lower = None if self.range_start is None else time_type.ordinal(self.range_start)
+        return Span(lower, time_type.ordinal(self.range_end))
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A session of a worker, on any machine, that is inside a window's transaction."""
+
+    backfill: int
+    window: int
+    pid: int
+    age: float  # seconds
+    bytes: int  # of the running COPY
+    copying: bool
+    blocked: bool
+    client: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A window that this transaction holds."""
+
+    id: int
+    lower: str | None
+    upper: str
+    estimate: int
+    attempts: int
+
+
+def exists(connection: Connection) -> bool:
+    """Whether the target has a ledger. Raises `Refused` where a newer version of hyperfill made it."""
+    if not fetch_one(connection, query("ledger/version"))[0]:
+        return False
+    try:
+        version = int(str(fetch_one(connection, "SELECT version FROM hyperfill.ledger")[0]))
+    except psycopg.errors.InsufficientPrivilege:
+        raise Refused(
+            "this role may not read the ledger (schema hyperfill in the target)",
+            hint="GRANT USAGE ON SCHEMA hyperfill TO the_role; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO the_role;",
+        ) from None
+    if version > LEDGER_VERSION:
+        raise Refused(
+            f"the ledger in the target is of version {version}; this hyperfill knows {LEDGER_VERSION}",
+            hint="use the newer hyperfill that made it",
+        )
+    return True
+
+
+def create(connection: Connection) -> None:
+    """Make the ledger if it is not there; two commands may try at once."""
+
+    def attempt() -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(1752196710, 0)")
+            if not exists(connection):
+                connection.execute(query("ledger/schema"))
+
+    retrying(attempt, seconds=30)
+
+
+def lock_hypertable(connection: Connection, oid: int) -> None:
+    """Serialize control transactions of a hypertable; held until the transaction ends."""
+    connection.execute(query("ledger/lock_hypertable"), [oid])
+
+
+def entries(
+    connection: Connection, *, ids: Sequence[int] | None = None, hypertable_oid: int | None = None
+) -> list[Entry]:
+    """Backfills in the ledger, oldest first."""
+    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        arguments = {"ids": None if ids is None else list(ids), "hypertable_oid": hypertable_oid}
+        return cursor.execute(query("ledger/backfills"), arguments).fetchall()
+
+
+def insert(
+    connection: Connection,
+    definition: Definition,
+    windows: Iterable[PlannedWindow],
+    time_type: TimeType,
+    *,
+    client: str,
+    findings: list[dict[str, Any]],
+) -> int:
+    """Store a plan; to be called inside a transaction that holds the hypertable's lock. Returns the backfill's id."""
+    values = {name: getattr(definition, name) for name in Definition.__dataclass_fields__}
+    values |= {"columns": Jsonb(definition.columns), "settings": Jsonb(definition.settings)}
+    row = connection.execute(
+        query("ledger/insert_backfill"), {**values, "client": client, "findings": Jsonb(findings)}
+    ).fetchone()
+    assert row is not None
+    backfill = int(str(row[0]))
+    with connection.cursor() as cursor, cursor.copy(query("ledger/copy_windows")) as copy:
+        for number, window in enumerate(windows, start=1):
+            lower = None if window.span.lower is None else time_type.text(window.span.lower)
+            copy.write_row((backfill, number, lower, time_type.text(window.span.upper), window.estimate))
+    return backfill
+
+
+def start_run(connection: Connection, backfill: int, findings: list[dict[str, Any]]) -> None:
+    """Count a run and make failed windows pending again."""
+
+    def attempt() -> None:
+        with connection.transaction():
+            connection.execute(query("ledger/start_run"), {"id": backfill, "findings": Jsonb(findings)})
+
+    retrying(attempt, seconds=30)
+
+
+def claim(connection: Connection, backfill: int, cursor: int, *, newest: bool) -> Claim | None:
+    """Lock the next pending window after `cursor` that nobody holds; inside the window's transaction."""
+    statement = query("ledger/claim_newest") if newest else query("ledger/claim_oldest")
+    row: Any = connection.execute(statement, [backfill, cursor]).fetchone()
+    return Claim(*row) if row else None
+
+
+def finish(connection: Connection, backfill: int, window: int, deleted: int, copied: int, size: int) -> None:
+    """Write the figures of a window and mark it done; in the window's transaction."""
+    updated = connection.execute(query("ledger/finish_window"), [deleted, copied, size, backfill, window]).rowcount
+    if updated != 1:
+        raise WindowError("the ledger lost this window while it was moved", hint="was the ledger cleaned meanwhile?")
+
+
+def record_failure(connection: Connection, backfill: int, window: int, error: WindowError, *, final: bool) -> None:
+    """Note why a window was rolled back. `final`: it is left as failed for this run."""
+    state = "failed" if final else "pending"
+    arguments = [state, Jsonb(error.as_json()), backfill, window]
+    retrying(lambda: connection.execute(query("ledger/fail_window"), arguments), seconds=10)
+
+
+def resolve_commit(connection: Connection, backfill: int, window: int) -> tuple[int, int, int] | None:
+    """After a lost answer to COMMIT: the figures if the window is done, None if it was rolled back.
+
+    Waits for the row's lock, for as long as the old backend lives.
+    """
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = 0")
+        row: Any = connection.execute(query("ledger/window_state"), [backfill, window]).fetchone()
+    return (row[1], row[2], row[3]) if row and row[0] == "done" else None
+
+
+def pending(connection: Connection, backfill: int) -> int:
+    """How many windows are neither done nor failed, whether or not somebody holds them."""
+    return int(str(fetch_one(connection, query("ledger/pending"), backfill)[0]))
+
+
+def failed_windows(connection: Connection, backfill: int) -> list[dict[str, Any]]:
+    """Windows that failed, with bounds and reason (at most 100)."""
+    rows: list[Any] = connection.execute(query("ledger/failed_windows"), [backfill]).fetchall()
+    return [{"window": r[0], "lower": r[1] or "-infinity", "upper": r[2], **(r[3] or {})} for r in rows]
+
+
+def touched(connection: Connection, backfill: int, time_type: TimeType) -> list[Span]:
+    """The spans of windows that deleted or copied rows."""
+    rows: list[Any] = connection.execute(query("ledger/touched"), [backfill]).fetchall()
+    return [Span(None if r[0] is None else time_type.ordinal(r[0]), time_type.ordinal(r[1])) for r in rows]
+
+
+def set_phase(connection: Connection, entry: Definition, backfill: int, phase: Phase) -> None:
+    """Enter a phase, under the hypertable's lock."""
+
+    def attempt() -> None:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [_CONTROL_LOCK_TIMEOUT])
+            lock_hypertable(connection, entry.hypertable_oid)
+            connection.execute(query("ledger/set_phase"), {"id": backfill, "phase": phase})
+
+    retrying(attempt, seconds=60)
+
+
+def activity(connection: Connection) -> list[Activity]:
+    """Sessions that are inside a window's transaction now."""
+    with connection.cursor(row_factory=class_row(Activity)) as cursor:
+        return cursor.execute(query("ledger/activity")).fetchall()
+
+
+def remove(connection: Connection, entry: Entry) -> None:
+    """Delete a backfill from the ledger. Raises `LedgerConflict` while a worker holds one of its windows."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
+            lock_hypertable(connection, entry.hypertable_oid)
+            connection.execute(query("ledger/lock_for_clean"), [entry.id])
+            connection.execute(query("ledger/delete_backfill"), [entry.id])
+    except psycopg.errors.LockNotAvailable:
+        raise LedgerConflict(
+            f"backfill {entry.id} is running: a worker holds one of its windows", hint="stop that run first"
+        ) from None

@@ -1,0 +1,187 @@
+"""Which columns are moved, and how: by name, losslessly, in binary where that means the same on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hyperfill.catalog import Column, Hypertable, Relation, quote_name
+from hyperfill.errors import Finding
+from hyperfill.window import MovedColumn
+
+# Casts that lose nothing, by pg_type.typname: source, target. The cast is done by the source: the text
+# of a real is not the text of the double of the same value.
+_LOSSLESS = {
+    ("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("int2", "numeric"), ("int4", "numeric"), ("int8", "numeric"),
+    ("int2", "float4"), ("int2", "float8"), ("int4", "float8"), ("float4", "float8"),
+    ("varchar", "text"), ("bpchar", "text"), ("name", "text"), ("text", "varchar"), ("bpchar", "varchar"),
+    ("name", "varchar"),
+}  # fmt: skip
+_DIGITS = {"int2": 5, "int4": 10, "int8": 19}
+_TIME_NAMES = frozenset({"timestamptz", "timestamp", "date", "int2", "int4", "int8", "uuid"})
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The result of matching: what is moved, in which format, and what the target has for itself."""
+
+    columns: tuple[MovedColumn, ...]
+    binary: bool
+    target_only: tuple[Column, ...]  # with a default or nullable, not generated
+
+
+def match(
+    source: Relation,
+    target: Hypertable,
+    source_time: str,
+    wanted: Sequence[str] | None,
+) -> tuple[Mapping, list[Finding]]:
+    """Match columns by name; the time columns are matched whatever they are called.
+
+    `wanted` are the target's names of the columns to move, None for all. Findings hold every reason
+    why not, not only the first.
+    """
+    findings: list[Finding] = []
+    moved: list[MovedColumn] = []
+    target_only: list[Column] = []
+    binary = True
+    used: set[str] = {source_time}
+    insertable = [c for c in target.relation.columns if not c.generated]
+    names = {c.name for c in insertable}
+    for name in wanted or ():
+        if name not in names:
+            generated = target.relation.column(name) is not None
+            why = "is generated: the target computes it" if generated else "does not exist on the target"
+            findings.append(Finding("error", "no-such-column", f"--columns: {quote_name(name)} {why}"))
+        elif name != target.time_column and source.column(name) is None:
+            findings.append(
+                Finding("error", "no-such-column", f"--columns: {quote_name(name)} does not exist on the source")
+            )
+    if wanted is not None and target.time_column not in wanted:
+        findings.append(
+            Finding("error", "no-time-column", f"--columns must name the time column {quote_name(target.time_column)}")
+        )
+    for column in insertable:
+        is_time = column.name == target.time_column
+        theirs = source.column(source_time if is_time else column.name)
+        if not is_time and theirs is not None and theirs.name == source_time:
+            theirs = None  # the source's time column goes into the target's time column and nowhere else
+        if theirs is None or (wanted is not None and column.name not in wanted):
+            target_only.append(column)
+            if column.not_null and not (column.default_expression or column.identity) and not is_time:
+                findings.append(
+                    Finding(
+                        "error",
+                        "missing-not-null",
+                        f"the target's column {quote_name(column.name)} is NOT NULL and has no default, "
+                        "and nothing is moved into it",
+                    )
+                )
+            continue
+        used.add(theirs.name)
+        cast, problem = _convert(theirs, column)
+        if problem:
+            findings.append(problem)
+        moved.append(MovedColumn(theirs.name, column.name, cast))
+        binary &= column.binary_safe and (theirs.binary_safe or cast is not None)
+    left = [c for c in source.columns if c.name not in used and (wanted is None or c.name in wanted)]
+    findings += _left_behind(left, [m.target for m in moved]) if wanted is None else []
+    if len(moved) <= 1 and len(insertable) > 1 and not findings:
+        findings.append(Finding("error", "no-columns", "source and target have no column in common but the time"))
+    return Mapping(tuple(moved), binary, tuple(target_only)), findings
+
+
+def _left_behind(columns: Sequence[Column], moved: Sequence[str]) -> list[Finding]:
+    real = [c for c in columns if not c.generated]
+    findings = []
+    if real:
+        names = ", ".join(quote_name(c.name) for c in real)
+        findings.append(
+            Finding(
+                "error",
+                "source-only-columns",
+                f"the source has columns that the target has not: {names}",
+                hint="add them to the target, or leave them behind on purpose with "
+                f"--columns '{','.join(quote_name(name) for name in moved)}'",
+            )
+        )
+    return findings
+
+
+def _convert(source: Column, target: Column) -> tuple[str | None, Finding | None]:
+    """The cast that the source applies, or the reason why this column cannot be moved."""
+
+    def refuse(reason: str) -> tuple[None, Finding]:
+        text = f"column {quote_name(target.name)}: {source.type} on the source, {target.type} on the target: {reason}"
+        return None, Finding(
+            "error",
+            "type",
+            text,
+            hint="if you know a conversion, make a view on the source that casts it, and move the view",
+        )
+
+    if not source.selectable:
+        return None, Finding(
+            "error", "rights", f"this role may not SELECT column {quote_name(source.name)} of the source"
+        )
+    if not target.insertable:
+        return None, Finding(
+            "error", "rights", f"this role may not INSERT into column {quote_name(target.name)} of the target"
+        )
+    if source.base == target.base and source.builtin == target.builtin:
+        if source.labels is not None or target.labels is not None:
+            unknown = [label for label in source.labels or [] if label not in (target.labels or [])]
+            if unknown:
+                return refuse(f"the target's type does not know {', '.join(map(repr, unknown[:5]))}")
+        if not _wide_enough(source, target):
+            return refuse("values could be cut or rounded")
+        return None, None
+    if (source.base, target.base) in _LOSSLESS and source.builtin and target.builtin:
+        if target.base == "varchar" and target.typmod != -1 and not _wide_enough(source, target):
+            return refuse("values could be too long")
+        if target.base == "numeric" and target.typmod != -1 and _whole_digits(target.typmod) < _DIGITS[source.base]:
+            return refuse("values could be too large")
+        return target.base_type, None
+    return refuse("not the same type, and no cast that loses nothing")
+
+
+def _whole_digits(typmod: int) -> int:
+    return (((typmod - 4) >> 16) & 0xFFFF) - _scale(typmod)
+
+
+def _scale(typmod: int) -> int:
+    scale = (typmod - 4) & 0x7FF
+    return scale - 0x800 if scale >= 0x400 else scale  # negative scales exist since PostgreSQL 15
+
+
+def _wide_enough(source: Column, target: Column) -> bool:
+    """Whether a type modifier of the target holds everything that the source's allows."""
+    if target.typmod in (-1, source.typmod):
+        return True
+    base = target.base.removeprefix("_")
+    if base in ("varchar", "bpchar", "varbit"):
+        return source.typmod != -1 and source.typmod <= target.typmod
+    if base == "numeric":
+        return (
+            source.typmod != -1
+            and _whole_digits(source.typmod) <= _whole_digits(target.typmod)
+            and _scale(source.typmod) <= _scale(target.typmod)
+        )
+    if base in ("timestamp", "timestamptz", "time", "timetz"):
+        return target.typmod >= 6 or (source.typmod != -1 and source.typmod <= target.typmod)
+    return False
+
+
+def check_time_column(source: Column, target: Column) -> Finding | None:
+    """The time columns must be of one type; a smaller integer on the source is fine."""
+    if source.base == target.base and source.builtin == target.builtin and source.base in _TIME_NAMES:
+        return None
+    if (source.base, target.base) in {("int2", "int4"), ("int2", "int8"), ("int4", "int8")}:
+        return None
+    return Finding(
+        "error",
+        "time-type",
+        f"the source's time column {quote_name(source.name)} is of type {source.type}, the hypertable's "
+        f"{quote_name(target.name)} of type {target.type}",
+        hint="make a view on the source that converts it on purpose (a timestamp needs to be told its zone), and move the view",
+    )

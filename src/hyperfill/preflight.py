@@ -1,0 +1,331 @@
+"""Every reason not to start, found before the first write, all at once."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import psycopg
+from psycopg import sql
+
+from hyperfill.catalog import Hypertable, Server, quote_name
+from hyperfill.errors import Finding, first_line
+from hyperfill.session import Connection
+from hyperfill.sql import query
+from hyperfill.survey import Axis
+from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType
+
+# TimescaleDB versions in which a DELETE in compressed chunks is known to remove the wrong rows:
+# (first bad, first good, what happens). Missed rows are seen by the count after the DELETE; these are not.
+_WRONG_DELETES = (
+    ((2, 17, 0), (2, 18, 1), "DELETE in compressed chunks can remove rows outside its range (fixed in 2.18.1)"),
+    ((2, 21, 0), (2, 28, 3), "DELETE of whole compressed batches can remove rows it should not (fixed in 2.28.3)"),
+)
+_OLDEST_TIMESCALEDB = (2, 11, 0)  # before it compressed chunks could not be changed
+_OLDEST_SERVER = 120000
+
+
+def moment_of(time_type: TimeType, ordinal: int) -> str | None:
+    """A bound as a timestamptz text, None for an integer axis: it has no clock."""
+    instant = TIME_TYPES["timestamp with time zone"]
+    match time_type.kind:
+        case Kind.INSTANT | Kind.LOCAL:
+            return instant.text(min(ordinal, instant.maximum))
+        case Kind.DATE:
+            return instant.text(min(ordinal * 86_400_000_000, instant.maximum))
+        case Kind.UUID:
+            return instant.text((ordinal >> 80) * 1000)
+        case Kind.INTEGER:
+            return None
+
+
+def _row(connection: Connection, name: Any, **arguments: Any) -> tuple[Any, ...]:
+    row = connection.execute(query(name), arguments).fetchone()
+    assert row is not None
+    return row
+
+
+def servers(source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection]) -> list[Finding]:
+    """Findings about the two servers as such."""
+    findings: list[Finding] = []
+    for role, server in (("source", source), ("target", target)):
+        if server.version < _OLDEST_SERVER:
+            findings.append(
+                Finding(
+                    "error",
+                    "version",
+                    f"the {role} is PostgreSQL {server.version // 10000}; 12 is the oldest known to work",
+                )
+            )
+        if server.encoding == "SQL_ASCII":
+            findings.append(
+                Finding(
+                    "warning",
+                    "encoding",
+                    f"the {role} database has the encoding SQL_ASCII: text is moved as it is, and bytes that are no UTF-8 stop a window",
+                )
+            )
+    if target.in_recovery:
+        findings.append(Finding("error", "read-only", "the target is a standby: name the primary"))
+    elif target.read_only:
+        findings.append(
+            Finding(
+                "error",
+                "read-only",
+                "the target is read-only (default_transaction_read_only is on)",
+                hint="a managed service does that when the disk is full; otherwise ALTER DATABASE or ROLE ... SET default_transaction_read_only = off",
+            )
+        )
+    if target.timescaledb and target.timescaledb < _OLDEST_TIMESCALEDB:
+        findings.append(
+            Finding(
+                "error",
+                "version",
+                f"the target has TimescaleDB {target.timescaledb_text}; 2.11 is the oldest known to work",
+            )
+        )
+    for role, connection in zip(("source", "target"), connections, strict=True):
+        free = _row(connection, "preflight/connections")[0]
+        if free is not None and free < jobs:
+            findings.append(
+                Finding(
+                    "error",
+                    "connections",
+                    f"the {role} has {free} free connections for this role, and {jobs} workers need one each",
+                    hint="use fewer --jobs, or raise max_connections",
+                )
+            )
+    return findings
+
+
+def same_relation(
+    source: Server, target: Server, axis: Axis, hypertable: Hypertable, connection: Connection
+) -> list[Finding]:
+    """Refuse to copy a relation onto itself, also through a standby or one of its chunks."""
+    if source.system_identifier is None or source.system_identifier != target.system_identifier:
+        return []
+    if source.database_oid != target.database_oid:
+        return []
+    related = _row(connection, "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]
+    if not related:
+        return []
+    return [
+        Finding(
+            "error",
+            "same-relation",
+            f"source and target are the same: {axis.relation.quoted} in database {target.database} of one cluster",
+            hint="the window's DELETE would remove what is to be copied",
+        )
+    ]
+
+
+def source_rights(connection: Connection, axis: Axis) -> list[Finding]:
+    """Whether the source can be read completely."""
+    usage, hidden = _row(connection, "preflight/source_rights", oid=axis.relation.oid)
+    findings = []
+    if not usage:
+        findings.append(
+            Finding("error", "rights", f"this role may not use schema {quote_name(axis.relation.schema)} of the source")
+        )
+    if hidden:
+        findings.append(
+            Finding(
+                "error",
+                "row-security",
+                f"row-level security on the source hides rows of {axis.relation.quoted} from this role",
+                hint="use the owner of the table or a role with BYPASSRLS",
+            )
+        )
+    return findings
+
+
+def target_rights(connection: Connection, hypertable: Hypertable) -> list[Finding]:
+    """Whether the hypertable can be filled and a ledger kept."""
+    usage, hidden, select, delete, owner, ledger, create, user = _row(
+        connection, "preflight/target_rights", oid=hypertable.relation.oid
+    )
+    name, role = hypertable.relation.quoted, quote_name(user)
+    missing = [right for right, has in (("SELECT", select), ("DELETE", delete)) if not has]
+    findings = []
+    if not usage:
+        findings.append(
+            Finding(
+                "error",
+                "rights",
+                f"role {role} may not use schema {quote_name(hypertable.relation.schema)} of the target",
+                hint=f"GRANT USAGE ON SCHEMA {quote_name(hypertable.relation.schema)} TO {role};",
+            )
+        )
+    if missing:
+        findings.append(
+            Finding(
+                "error",
+                "rights",
+                f"role {role} lacks {', '.join(missing)} on {name}",
+                hint=f"GRANT SELECT, INSERT, DELETE ON {name} TO {role};",
+            )
+        )
+    if hidden:
+        findings.append(
+            Finding(
+                "error",
+                "row-security",
+                f"row-level security on the target hides rows of {name} from this role: they would neither be deleted nor counted",
+                hint="use the owner of the table or a role with BYPASSRLS",
+            )
+        )
+    if not ledger and not create:
+        findings.append(
+            Finding(
+                "error",
+                "ledger",
+                f"role {role} may not create the ledger (schema hyperfill) in the target",
+                hint=f"GRANT CREATE ON DATABASE ... TO {role};",
+            )
+        )
+    elif ledger and not _row(connection, "preflight/ledger_rights")[0]:
+        findings.append(
+            Finding(
+                "error",
+                "ledger",
+                f"role {role} may not use the ledger that another role made",
+                hint=f"GRANT USAGE ON SCHEMA hyperfill TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO {role};",
+            )
+        )
+    if not owner:
+        findings.append(
+            Finding(
+                "note",
+                "analyze",
+                f"role {role} does not own {name}: chunks cannot be analyzed at the end, autovacuum will do it later",
+            )
+        )
+    return findings
+
+
+def triggers_and_keys(connection: Connection, hypertable: Hypertable) -> tuple[list[Finding], bool]:
+    """What else happens when rows arrive. Also whether user triggers fire for each row."""
+    oid = {"oid": hypertable.relation.oid}
+    triggers: list[Any] = connection.execute(query("preflight/triggers"), oid).fetchall()
+    keys: list[Any] = connection.execute(query("preflight/foreign_keys"), oid).fetchall()
+    findings = []
+    if triggers:
+        names = ", ".join(quote_name(t[0]) for t in triggers)
+        findings.append(
+            Finding(
+                "warning", "triggers", f"triggers on the target fire for every row that is deleted or copied: {names}"
+            )
+        )
+    ours = sorted({f"{quote_name(k[3])}.{quote_name(k[2])}" for k in keys if k[1]})
+    if ours:
+        findings.append(
+            Finding(
+                "warning",
+                "foreign-key",
+                f"every copied row is checked against {', '.join(ours)}: the rows referenced must be there already",
+            )
+        )
+    if any(not k[1] for k in keys):
+        findings.append(
+            Finding(
+                "warning",
+                "foreign-key",
+                "other tables reference the hypertable: deleting a referenced row fails its window",
+            )
+        )
+    return findings, any(t[1] for t in triggers)
+
+
+def compressed(target: Server, hypertable: Hypertable, span: Span) -> list[Finding]:
+    """Server versions that are known to give wrong results for a DELETE in compressed chunks."""
+    chunks = [c for c in hypertable.chunks_in(span) if c.compressed]
+    version = target.timescaledb
+    if not chunks or version is None:
+        return []
+    return [
+        Finding(
+            "error",
+            "known-wrong-results",
+            f"{len(chunks)} chunks in the range are compressed, and in TimescaleDB {target.timescaledb_text} {what}",
+            hint="update the extension, or decompress those chunks first",
+        )
+        for bad, good, what in _WRONG_DELETES
+        if bad <= version < good
+    ]
+
+
+def completion_point(
+    connections: tuple[Connection, Connection], source: Server, time_type: TimeType, end: int
+) -> list[Finding]:
+    """T against the clock, open transactions, and a standby's replay."""
+    moment = moment_of(time_type, end)
+    if moment is None:
+        return (
+            [
+                Finding(
+                    "note",
+                    "clock",
+                    "the time column is an integer: open transactions and a lagging standby cannot be compared with the end",
+                )
+            ]
+            if source.in_recovery
+            else []
+        )
+    findings = []
+    if _row(connections[1], "preflight/in_future", moment=moment)[0]:
+        findings.append(
+            Finding(
+                "warning",
+                "end-in-future",
+                f"the end {time_type.text(end)} is in the future: rows that are dual-written below it while windows run are deleted or doubled",
+                hint="the completion point lies before now, and before the zone of late data",
+            )
+        )
+    for role, connection in zip(("source", "target"), connections, strict=True):
+        old: list[Any] = connection.execute(query("preflight/old_transactions"), {"moment": moment}).fetchall()
+        if old:
+            who = ", ".join(
+                f"{name}{f' (pid {pid})' if pid else ''} open for {age:.0f} s" for pid, name, age in old[:5]
+            )
+            findings.append(
+                Finding(
+                    "warning",
+                    "old-transactions",
+                    f"{len(old)} transactions on the {role} are older than the end, and may still write below it: {who}",
+                    hint="wait until they have ended, or end them",
+                )
+            )
+    if source.in_recovery:
+        replayed, enough, streaming = _row(connections[0], "preflight/replay", moment=moment)
+        if not enough:
+            findings.append(
+                Finding(
+                    "warning" if streaming else "error",
+                    "standby-lag",
+                    f"the source is a standby that has replayed up to {replayed or 'an unknown time'}, before the end {time_type.text(end)}"
+                    + (
+                        " (it streams, and all it received is replayed: the primary may simply be idle)"
+                        if streaming
+                        else ""
+                    ),
+                    hint="wait until it has caught up, or read from the primary",
+                )
+            )
+    return findings
+
+
+def condition(connection: Connection, axis: Axis, where: str, role: str) -> list[Finding]:
+    """Whether --where is one whole boolean expression of this side's columns."""
+    statement = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where.replace("%", "%%"))))
+    try:
+        # A parameter makes the driver use the extended protocol, in which a second statement cannot hide.
+        connection.execute(statement, [0], prepare=False)
+    except psycopg.Error as error:
+        return [
+            Finding(
+                "error",
+                "where",
+                f"--where cannot be used on the {role}: {first_line(error)}",
+                hint="it is applied to the source's rows and to what is deleted on the target, so both must know its columns",
+            )
+        ]
+    return []

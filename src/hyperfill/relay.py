@@ -1,0 +1,267 @@
+"""Bytes from one server's COPY TO STDOUT to another's COPY FROM STDIN: the hot path.
+
+libpq hands COPY data out row by row, and a Python iteration for each row costs more than the servers'
+own work. So this drives libpq directly: drain `get_copy_data(1)` until it has nothing, wait on the
+socket, write blocks. `get_copy_data(0)` would block inside libpq while holding the GIL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from psycopg import pq
+from psycopg.errors import error_from_result
+from psycopg.pq.abc import PGconn, PGresult
+
+# Measured: 16 KiB to 1 MiB are equal within noise, a write for each row costs twice as much.
+BLOCK = 128 * 1024
+_SLICE = 256 * 1024
+# How long a message from the target that is no notice may lie there before it is taken for an error.
+_SUSPICION = 0.05
+_TICK = 1.0
+_FAILED = b"hyperfill: the target has already failed"
+
+T = TypeVar("T")
+_COPY_OUT, _COPY_IN = pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN
+
+
+class RelayError(Exception):
+    """One side of the relay failed. `server` says which; the driver's error is the cause."""
+
+    def __init__(self, server: str, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.server = server
+        self.error = error
+
+
+@dataclass
+class Relayed:
+    """What went through: rows the source says it sent, rows the target says it took, bytes of COPY data."""
+
+    rows_sent: int = 0
+    rows_taken: int = 0
+    bytes: int = 0
+
+
+class Throttle:
+    """Keeps the bytes that pass below a rate, by sleeping; bursts of at most a quarter of a second.
+
+    `stop` ends a sleep: at a low rate one block may be worth minutes.
+    """
+
+    def __init__(self, bytes_per_second: float, stop: threading.Event) -> None:
+        self._rate = bytes_per_second
+        self._stop = stop
+        self._due = time.monotonic()
+
+    def passed(self, count: int) -> None:
+        now = time.monotonic()
+        self._due = max(self._due, now - 0.25) + count / self._rate
+        if self._due > now:
+            self._stop.wait(self._due - now)
+
+
+class _Side:
+    """One connection in COPY state, with its socket."""
+
+    def __init__(self, server: str, pgconn: PGconn) -> None:
+        self.server = server
+        self.pgconn = pgconn
+        self.selector = selectors.DefaultSelector()
+        self.key = self.selector.register(pgconn.socket, selectors.EVENT_READ)
+
+    def wait(self, events: int, timeout: float | None = None) -> int:
+        if events != self.key.events:
+            self.key = self.selector.modify(self.pgconn.socket, events)
+        ready = self.selector.select(timeout)
+        return ready[0][1] if ready else 0
+
+    def flush(self) -> None:
+        """Send what libpq has buffered; reads as well, or both ends could wait for each other for ever."""
+        while self.pgconn.flush():
+            if self.wait(selectors.EVENT_READ | selectors.EVENT_WRITE, _TICK) & selectors.EVENT_READ:
+                self.pgconn.consume_input()
+
+    def start(self, statement: bytes) -> None:
+        self.pgconn.send_query(statement)
+        self.flush()
+
+    def result(self) -> PGresult | None:
+        while self.pgconn.is_busy():
+            if self.wait(selectors.EVENT_READ, _TICK):
+                self.pgconn.consume_input()
+        return self.pgconn.get_result()
+
+    def expect(self, status: pq.ExecStatus) -> None:
+        """Wait for the server to enter COPY; raises its error instead."""
+        result = self.result()
+        if result is None or result.status != status:
+            self.finish(result)
+            raise psycopg.OperationalError("the server did not start a COPY")
+
+    def finish(self, result: PGresult | None = None) -> int:
+        """Read results until there are none; the number of rows of the last, or its error raised."""
+        rows = -1
+        failed: PGresult | None = None
+        while result is not None or (result := self.result()) is not None:
+            if result.status == pq.ExecStatus.COMMAND_OK:
+                rows = result.command_tuples or 0
+            elif result.status in (_COPY_IN, _COPY_OUT):
+                break
+            else:
+                failed = failed or result
+            result = None
+        if failed is not None:
+            raise error_from_result(failed, encoding="utf-8")
+        return rows
+
+
+def relay(
+    source: PGconn,
+    target: PGconn,
+    copy_out: bytes,
+    copy_in: bytes,
+    *,
+    throttle: Throttle | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Relayed:
+    """Run `copy_out` on the source and feed its data to `copy_in` on the target, in bounded memory.
+
+    `progress` is called with the bytes so far after each block. On an error on either side both
+    COPYs are over when `RelayError` is raised: the target's transaction can be rolled back; the source's
+    connection may have data left and should be closed.
+    """
+    reader, writer = _Side("source", source), _Side("target", target)
+    try:
+        _guard(reader, lambda: reader.start(copy_out))
+        _guard(writer, lambda: writer.start(copy_in))
+        _guard(writer, lambda: writer.expect(_COPY_IN))
+        return _pump(reader, writer, throttle, progress)
+    finally:
+        reader.selector.close()
+        writer.selector.close()
+
+
+def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Callable[[int], None] | None) -> Relayed:
+    relayed = Relayed()
+    source = reader.pgconn
+    buffer = bytearray()
+    target_watch = _Watch(writer)
+
+    def push(data: bytes | bytearray | memoryview) -> None:
+        _guard(writer, lambda: _write(writer, data))
+        relayed.bytes += len(data)
+        target_watch.check()
+        if throttle:
+            throttle.passed(len(data))
+        if progress:
+            progress(relayed.bytes)
+
+    try:
+        _guard(reader, lambda: reader.expect(_COPY_OUT))
+        get = source.get_copy_data
+        while True:
+            size, data = _guard(reader, lambda: get(1))
+            if size > 0:
+                if size > BLOCK:  # a row of many megabytes: sent in slices, not copied once more
+                    if buffer:
+                        push(buffer)
+                        buffer = bytearray()
+                    view = memoryview(data)
+                    for start in range(0, size, _SLICE):
+                        push(view[start : start + _SLICE])
+                    del view, data
+                else:
+                    buffer += data
+                    if len(buffer) >= BLOCK:
+                        push(buffer)
+                        buffer = bytearray()
+            elif size == -1:
+                break
+            elif reader.wait(selectors.EVENT_READ, _TICK):
+                _guard(reader, source.consume_input)
+            else:
+                target_watch.check()
+        if buffer:
+            push(buffer)
+        relayed.rows_sent = _guard(reader, reader.finish)
+    except RelayError as error:
+        if error.server == "source":
+            # Leave COPY mode, so that the transaction can be rolled back on the same connection.
+            _end(writer, b"the source failed")
+        raise
+    except BaseException:
+        _end(writer, b"interrupted")
+        raise
+    _guard(writer, lambda: _finish_writer(writer, None))
+    relayed.rows_taken = _guard(writer, writer.finish)
+    return relayed
+
+
+def _guard(side: _Side, action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except psycopg.Error as error:
+        raise RelayError(side.server, error) from error
+
+
+def _write(writer: _Side, data: bytes | bytearray | memoryview) -> None:
+    while not writer.pgconn.put_copy_data(data):
+        writer.flush()
+        writer.wait(selectors.EVENT_WRITE, _TICK)
+    writer.flush()
+
+
+def _finish_writer(writer: _Side, reason: bytes | None) -> None:
+    while not writer.pgconn.put_copy_end(reason):
+        writer.flush()
+    writer.flush()
+
+
+def _end(writer: _Side, reason: bytes) -> None:
+    """End the target's COPY with an error of our own; what the server answers no longer matters."""
+    with contextlib.suppress(psycopg.Error):
+        _finish_writer(writer, reason)
+        writer.finish()
+
+
+class _Watch:
+    """Notices that the target has already failed, so that gigabytes are not sent to a COPY that is over.
+
+    During COPY IN libpq does not parse an error: it lies in the input buffer until the COPY is ended.
+    Anything that arrives and is no notice is such an error.
+    """
+
+    def __init__(self, side: _Side) -> None:
+        self._side = side
+        self._since: float | None = None
+        self._notices = 0
+        self._seen = 0
+        side.pgconn.notice_handler = self._count
+
+    def _count(self, _: PGresult) -> None:
+        self._notices += 1
+
+    def check(self) -> None:
+        if self._side.wait(selectors.EVENT_READ, 0):
+            self._side.pgconn.consume_input()
+            self._side.pgconn.is_busy()  # makes libpq parse what is complete
+            if self._notices > self._seen:
+                self._seen, self._since = self._notices, None
+            elif self._since is None:
+                self._since = time.monotonic()
+        if self._since is not None and time.monotonic() - self._since > _SUSPICION:
+            _guard(self._side, lambda: _finish_writer(self._side, _FAILED))
+            try:
+                self._side.finish()
+            except psycopg.Error as error:
+                if _FAILED.decode() not in str(error):
+                    raise RelayError("target", error) from error
+            raise RelayError("target", psycopg.OperationalError("the target ended the COPY early"))

@@ -1,0 +1,162 @@
+"""Connections: opened by libpq exactly as psql would, then pinned so that text and row sets mean the same everywhere.
+
+Two servers with different TimeZone, DateStyle or extra_float_digits render the same value differently,
+and a database-wide `default_transaction_isolation` or `statement_timeout` breaks a window at night.
+None of that may depend on how somebody configured a role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, LiteralString
+
+import psycopg
+from psycopg import conninfo as pq_conninfo
+from psycopg import sql
+
+from hyperfill.errors import Refused, UsageError, first_line
+from hyperfill.sql import query
+
+Role = Literal["source", "target"]
+Connection = psycopg.Connection[tuple[object, ...]]
+
+# Below the server's default deadlock_timeout of 1 s: in a conflict the window gives way and not the
+# application, which with a longer wait was the deadlock's victim.
+LOCK_TIMEOUT_MS = 700
+
+SECRET_KEYS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
+
+_PINNED: Mapping[str, str] = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    # Row-level security otherwise filters silently; off turns a filter into an error.
+    "row_security": "off",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+
+_PINNED_SOURCE: Mapping[str, str] = {
+    "default_transaction_read_only": "on",
+    "synchronize_seqscans": "on",
+    "lock_timeout": "30000",
+}
+
+_PINNED_TARGET: Mapping[str, str] = {
+    "lock_timeout": str(LOCK_TIMEOUT_MS),
+    # Without it the server notices a dead worker only when its statement ends: 20 s instead of 2.
+    "client_connection_check_interval": "2000",
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+    "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+    "timescaledb.enable_direct_compress_copy": "off",
+    "timescaledb.enable_direct_compress_copy_client_sorted": "off",
+    "timescaledb.skip_cagg_invalidation": "off",
+}
+
+_KEEPALIVES: Mapping[str, str] = {
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "60000",
+    "connect_timeout": "20",
+}
+
+
+def parse_conninfo(conninfo: str, role: Role) -> dict[str, str]:
+    """The parameters of a libpq connection string (URI or key=value), without anything from the environment.
+
+    Raises `UsageError` without echoing the string: libpq's own message may quote a password.
+    """
+    try:
+        return {k: str(v) for k, v in pq_conninfo.conninfo_to_dict(conninfo).items() if v is not None}
+    except psycopg.Error:
+        raise UsageError(
+            f"the {role} conninfo cannot be parsed (it is not shown here: it may hold a password)",
+            hint="write a libpq URI (postgresql://user@host:port/dbname) or key=value pairs (host=... dbname=...)",
+        ) from None
+
+
+def without_secrets(conninfo: str, role: Role) -> str:
+    """The same connection string as key=value pairs, without passwords and keys: fit for logs and the ledger."""
+    return pq_conninfo.make_conninfo(
+        "", **{k: v for k, v in parse_conninfo(conninfo, role).items() if k not in SECRET_KEYS}
+    )
+
+
+def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -> Connection:
+    """Open a connection in autocommit mode and pin its settings.
+
+    Raises `ConnectFailed` naming host and database, never a password.
+    """
+    parameters = parse_conninfo(conninfo, role)
+    defaults = {k: v for k, v in _KEEPALIVES.items() if k not in parameters}
+    try:
+        connection = psycopg.connect(
+            conninfo,
+            autocommit=True,
+            # A prepared statement's generic plan cannot exclude chunks at plan time: it locks all of them.
+            prepare_threshold=None,
+            client_encoding="UTF8",
+            application_name=application_name,
+            **defaults,  # type: ignore[arg-type]
+        )
+    except psycopg.OperationalError as error:
+        raise ConnectFailed(role, _redact(str(error).strip(), parameters)) from None
+    try:
+        pin(connection, role)
+    except psycopg.Error as error:
+        connection.close()
+        raise ConnectFailed(role, _redact(first_line(error), parameters)) from None
+    return connection
+
+
+class ConnectFailed(Refused):
+    """A server could not be reached or refused us."""
+
+    def __init__(self, role: Role, reason: str) -> None:
+        super().__init__(f"cannot connect to the {role}: {reason}")
+        self.role = role
+
+
+def _redact(text: str, parameters: Mapping[str, str]) -> str:
+    for key in SECRET_KEYS & parameters.keys():
+        if parameters[key]:
+            text = text.replace(parameters[key], "***")
+    return text
+
+
+def pin(connection: Connection, role: Role) -> None:
+    """Set every session setting that values or guarantees depend on; settings this server does not have are passed over."""
+    wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
+    connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
+
+
+def qualified(schema: str, name: str) -> sql.Identifier:
+    """A schema-qualified identifier, quoted by the driver."""
+    return sql.Identifier(schema, name)
+
+
+def fetch_one(
+    connection: Connection, statement: LiteralString | sql.Composable, *arguments: object
+) -> tuple[object, ...]:
+    """The single row of a query that always has one."""
+    text: sql.Composable = sql.SQL(statement) if isinstance(statement, str) else statement
+    row = connection.execute(text, arguments or None).fetchone()
+    assert row is not None
+    return row
+
+
+def refuse_unreadable(error: psycopg.Error, what: str) -> Refused:
+    """A statement of preflight that the server would not run, as a refusal that says what it was for."""
+    return Refused(f"{what}: {first_line(error)} (SQLSTATE {error.sqlstate or 'none'})")

@@ -1,0 +1,64 @@
+"""What Ctrl-C and its relatives mean: the first lets running windows finish, the second cancels them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from hyperfill.errors import Interrupted
+
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """Counts signals while it is installed. Outside of `deferred()` a signal raises `Interrupted` at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.signum: int | None = None  # the first one that came
+        self._deferred = False
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._previous: dict[int, object] = {}
+
+    @property
+    def wake(self) -> int:
+        """A file descriptor that is readable after a signal: for a wait that must end early."""
+        return self._read
+
+    def __enter__(self) -> Signals:
+        for signum in _HEARD:
+            self._previous[signum] = signal.signal(signum, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+        os.close(self._read)
+        os.close(self._write)
+
+    def _hear(self, signum: int, _: FrameType | None) -> None:
+        self.count += 1
+        if self.signum is None:
+            self.signum = signum
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, b"!")
+        if not self._deferred:
+            raise Interrupted(signum)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only count: whoever is inside looks at `count` itself."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def clear_wake(self) -> None:
+        """Forget that `wake` was readable."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read, 64):
+                pass

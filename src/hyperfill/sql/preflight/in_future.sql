@@ -1,0 +1,2 @@
+-- Whether the completion point is still to come.
+SELECT %(moment)s::text::timestamptz > now()

@@ -1,0 +1,2 @@
+-- What the dual-writer has put into the range.
+SELECT pg_catalog.count(*) FROM {relation} AS r WHERE {range}

@@ -1,0 +1,2 @@
+-- Rows of the target in the window.
+SELECT pg_catalog.count(*) FROM {relation} WHERE {window}

@@ -1,0 +1,244 @@
+"""The window transaction: claim, delete what was dual-written, copy, compare, note it in the ledger, commit.
+
+Whatever dies at whatever moment, a window is as before or done. Nothing is retried inside the
+transaction: a second attempt begins with a new claim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg import pq, sql
+
+from hyperfill import ledger
+from hyperfill.catalog import Hypertable
+from hyperfill.errors import WindowError, first_line, is_transient
+from hyperfill.relay import RelayError, Throttle, relay
+from hyperfill.session import Connection
+from hyperfill.sql import query
+from hyperfill.survey import Axis
+from hyperfill.timeline import Span
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MovedColumn:
+    """A column as it is moved: its name on either side, and the cast that the source applies, if any."""
+
+    source: str
+    target: str
+    cast: str | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a worker needs to know of a backfill. Picklable; holds conninfos, so it is never logged."""
+
+    backfill: int
+    source_conninfo: str
+    target_conninfo: str
+    source: Axis
+    target: Axis
+    hypertable: Hypertable
+    columns: tuple[MovedColumn, ...]
+    binary: bool
+    newest: bool
+    replace: bool
+    finite: bool  # leave out rows at -infinity, which no hypertable can hold
+    has_triggers: bool
+    hypertable_oid: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a finished window did."""
+
+    window: int
+    deleted: int
+    copied: int
+    bytes: int
+    seconds: float
+
+
+class CommitUnknown(Exception):
+    """The connection was lost after COMMIT was sent: only the ledger knows whether the window is done."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window)
+        self.window = window
+
+
+def copy_statements(order: Order, span: Span) -> tuple[sql.Composed, sql.Composed]:
+    """COPY TO STDOUT for the source and COPY FROM STDIN for the target."""
+    wire = sql.SQL("binary" if order.binary else "text")
+    selected = []
+    for column in order.columns:
+        name = sql.Identifier("r", column.source)
+        selected.append(sql.SQL("{}::{}").format(name, sql.SQL(cast(Any, column.cast))) if column.cast else name)
+    out = sql.SQL(query("window/copy_out")).format(
+        columns=sql.SQL(", ").join(selected),
+        relation=order.source.relation.identifier,
+        window=order.source.condition(span, finite=order.finite),
+        format=wire,
+    )
+    into = sql.SQL(query("window/copy_in")).format(
+        relation=order.target.relation.identifier,
+        columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in order.columns),
+        format=wire,
+    )
+    return out, into
+
+
+def span_of(order: Order, claim: ledger.Claim) -> Span:
+    """The claimed window as ordinals."""
+    time_type = order.target.time_type
+    return Span(None if claim.lower is None else time_type.ordinal(claim.lower), time_type.ordinal(claim.upper))
+
+
+def move(
+    source: Connection,
+    target: Connection,
+    order: Order,
+    claim: ledger.Claim,
+    *,
+    started: float,
+    throttle: Throttle | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Moved:
+    """Move a window that the target's open transaction has claimed, and commit.
+
+    Raises `WindowError` after a rollback, `CommitUnknown` where the answer to COMMIT was lost.
+    """
+    span = span_of(order, claim)
+    name = f"hyperfill/{order.backfill}/{claim.id}"
+    try:
+        # LOCAL: with the transaction the session loses the window's name again.
+        _on("target", lambda: target.execute("SELECT set_config('application_name', %s, true)", [name]))
+        _on("source", lambda: source.execute("SELECT set_config('application_name', %s, false)", [name]))
+        deleted = _on("target", lambda: _clear(target, order, span))
+        out, into = copy_statements(order, span)
+        try:
+            relayed = relay(
+                source.pgconn,
+                target.pgconn,
+                out.as_bytes(source),
+                into.as_bytes(target),
+                throttle=throttle,
+                progress=progress,
+            )
+        except RelayError as error:
+            raise translate(error.error, error.server) from error.error
+        _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
+        _on(
+            "target",
+            lambda: ledger.finish(target, order.backfill, claim.id, deleted, relayed.rows_taken, relayed.bytes),
+        )
+    except BaseException:
+        rollback(target)
+        raise
+    commit(target, claim.id)
+    return Moved(claim.id, deleted, relayed.rows_taken, relayed.bytes, time.monotonic() - started)
+
+
+def begin(target: Connection) -> None:
+    """Open the window's transaction. Not READ WRITE: a server that was made read-only means it."""
+    target.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+
+def rollback(target: Connection) -> None:
+    """Leave the transaction, if the connection still lives."""
+    with contextlib.suppress(psycopg.Error):
+        if target.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            target.execute("ROLLBACK")
+
+
+def commit(target: Connection, window: int) -> None:
+    """COMMIT; an error that the server reports is a failed window, silence is an unknown one."""
+    try:
+        target.execute("COMMIT")
+    except psycopg.Error as error:
+        # 57P01-57P03 end the session too, and may arrive after the commit record was written.
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+            raise CommitUnknown(window) from error
+        rollback(target)
+        raise translate(error, "target") from error
+
+
+def _clear(target: Connection, order: Order, span: Span) -> int:
+    """Delete the window's rows from the target, if there are any; how many there were.
+
+    Counted before and after: the command tag of a DELETE in compressed chunks is wrong before 2.20, and
+    some versions left rows behind.
+    """
+    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span, alias=None)}
+
+    def count() -> int:
+        row: Any = target.execute(sql.SQL(query("window/count")).format(**parts)).fetchone()
+        return int(row[0])
+
+    overlap = count()
+    if overlap == 0:
+        return 0
+    target.execute(sql.SQL(query("window/delete")).format(**parts))
+    left = count()
+    if left:
+        raise WindowError(
+            f"{left} of {overlap} rows of the target were still there after the DELETE",
+            server="target",
+            hint="is a dual-writer still writing below the completion point, or does a trigger keep rows?",
+            transient=True,
+        )
+    return overlap
+
+
+def _compare(sent: int, taken: int, deleted: int, order: Order) -> None:
+    if sent != taken:
+        raise WindowError(
+            f"the source sent {sent} rows and the target took {taken}",
+            server="target",
+            hint="a BEFORE INSERT trigger on the target drops rows",
+        )
+    if deleted > taken and not order.replace:
+        raise WindowError(
+            f"the target has {deleted} rows in this window and the source only {taken}: nothing was deleted",
+            server="source",
+            hint="if the source is right (and no retention, other shard or missing right took rows away from it), "
+            "run again with --replace",
+        )
+
+
+def _on(server: str, action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except psycopg.Error as error:
+        raise translate(error, server) from error
+
+
+def translate(error: psycopg.Error, server: str) -> WindowError:
+    """A driver's error as one of ours: what the server said, where, and whether trying again may help."""
+    diag = error.diag
+    detail = f" ({diag.message_detail})" if diag.message_detail else ""
+    return WindowError(
+        first_line(error) + detail,
+        hint=diag.message_hint or _HINTS.get(error.sqlstate or ""),
+        server=server,
+        sqlstate=error.sqlstate,
+        context=diag.context,
+        transient=is_transient(error),
+    )
+
+
+_HINTS = {
+    "22021": "the source holds bytes that are no valid text in its own encoding",
+    "22008": "no hypertable can hold this time; --skip-unstorable leaves rows at -infinity out",
+    "23503": "the referenced row is missing on the target: load the referenced table first",
+    "23505": "a row with this key exists outside the window, or was dual-written just now",
+    "42501": "the role lost a right since the run began",
+    "57014": "somebody cancelled the statement",
+}

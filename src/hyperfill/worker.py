@@ -1,0 +1,293 @@
+"""A worker: one process, one source and one target connection, claims windows until there are none.
+
+The parent alone hears signals and tells its workers through a pipe. When the pipe breaks (the parent
+was killed) a worker cancels what it does and leaves: nobody would read its figures any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import psycopg
+
+from hyperfill import ledger, session
+from hyperfill.chunks import ChunkMaker
+from hyperfill.errors import (
+    RETRY_FEW_STATES,
+    HyperfillError,
+    WindowAborted,
+    WindowError,
+    backoff,
+    first_line,
+    is_transient,
+)
+from hyperfill.relay import Throttle
+from hyperfill.timeline import Span
+from hyperfill.window import CommitUnknown, Moved, Order, begin, move, rollback, span_of, translate
+
+DRAIN, CANCEL = "drain", "cancel"
+# How long a window, or a lost connection, is tried again before it counts as failed.
+RETRY_SECONDS = 120.0
+_FEW = 5  # attempts for conflicts that the next attempt usually does not meet
+_POLL = 0.3  # seconds between two looks at windows that others hold
+_SAY_WAITING = 5.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is started with."""
+
+    number: int
+    orders: tuple[Order, ...]
+    bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a worker tells its parent. `kind`: moved | failed | retry | waiting | ended."""
+
+    kind: str
+    worker: int
+    backfill: int = 0
+    window: int = 0
+    moved: Moved | None = None
+    error: HyperfillError | None = None
+    text: str = ""
+
+
+class _Stop:
+    """What the parent has told us, and the connections to interrupt when it says cancel."""
+
+    def __init__(self, commands: Pipe) -> None:
+        self.drain = threading.Event()
+        self.cancel = threading.Event()
+        self.connections: list[session.Connection] = []
+        self._commands = commands
+        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                command = self._commands.recv()
+            except (EOFError, OSError):
+                command = CANCEL
+            self.drain.set()
+            if command == CANCEL:
+                break
+        self.cancel.set()
+        # A cancel that arrives between two statements is lost: repeat it until the worker is gone.
+        while True:
+            for connection in list(self.connections):
+                with contextlib.suppress(Exception):
+                    connection.cancel_safe(timeout=5)
+            time.sleep(0.2)
+
+
+class Worker:
+    """Moves windows of the orders, one after another. Not to be used by two threads."""
+
+    def __init__(self, task: Task, stop: _Stop, tell: Any) -> None:
+        self._task = task
+        self._stop = stop
+        self._tell = tell
+        self._target: session.Connection | None = None
+        self._sources: dict[str, session.Connection] = {}
+        self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
+
+    def run(self) -> None:
+        """Work on every order until none of its windows can be claimed by anybody."""
+        for order in self._task.orders:
+            if not self._stop.drain.is_set():
+                self._work(order)
+
+    def close(self) -> None:
+        """Close all connections; an open transaction is rolled back by the server."""
+        for connection in [self._target, *self._sources.values()]:
+            if connection is not None:
+                with contextlib.suppress(Exception):
+                    connection.close()
+        self._target, self._sources = None, {}
+        self._stop.connections = []
+
+    def _connections(self, order: Order) -> tuple[session.Connection, session.Connection]:
+        if self._target is None or self._target.closed:
+            self._target = session.connect(
+                order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}"
+            )
+        source = self._sources.get(order.source_conninfo)
+        if source is None or source.closed:
+            source = session.connect(order.source_conninfo, "source", application_name=f"hyperfill/{order.backfill}")
+            self._sources[order.source_conninfo] = source
+        self._stop.connections = [self._target, *self._sources.values()]
+        return source, self._target
+
+    def _work(self, order: Order) -> None:
+        makers = ChunkMaker(order)
+        begin_at = 2**31 - 1 if order.newest else 0
+        cursor = begin_at
+        said = time.monotonic()
+        attempts: dict[int, tuple[int, float]] = {}  # window -> failed attempts, when the first was
+        while not self._stop.drain.is_set():
+            claimed: ledger.Claim | None = None
+            started = time.monotonic()
+            try:
+                source, target = self._connections(order)
+                claimed = self._claim(order, makers, source, target, cursor)
+                if claimed is None:
+                    if cursor != begin_at:
+                        cursor = begin_at  # once more from the start: a dead worker may have left something behind
+                        continue
+                    pending = ledger.pending(target, order.backfill)
+                    if pending == 0:
+                        return
+                    if time.monotonic() - said > _SAY_WAITING:
+                        said = time.monotonic()
+                        self._say_waiting(order, target, pending)
+                    self._stop.drain.wait(_POLL)
+                    continue
+                cursor = claimed.id
+                moved = move(source, target, order, claimed, started=started, throttle=self._throttle)
+                self._tell(Event("moved", self._task.number, order.backfill, claimed.id, moved=moved))
+                said = time.monotonic()
+            except CommitUnknown as unknown:
+                self._resolve(order, unknown.window)
+            except (WindowError, psycopg.Error, HyperfillError) as error:
+                window = claimed.id if claimed else 0
+                if self._failed(order, window, _as_window_error(error), attempts):
+                    # Let the next claim find the same window again.
+                    cursor = begin_at if not window else window + (1 if order.newest else -1)
+
+    def _claim(
+        self, order: Order, maker: ChunkMaker, source: session.Connection, target: session.Connection, cursor: int
+    ) -> ledger.Claim | None:
+        """Open the window's transaction and claim; missing chunks are created before, outside of it."""
+        while True:
+            begin(target)
+            try:
+                claimed = ledger.claim(target, order.backfill, cursor, newest=order.newest)
+            except BaseException:
+                rollback(target)
+                raise
+            if claimed is None:
+                target.execute("ROLLBACK")
+                return None
+            window: Span = span_of(order, claimed)
+            cells = maker.missing(window, claimed.estimate)
+            if not cells:
+                return claimed
+            target.execute("ROLLBACK")
+            maker.create(source, target, cells, window)
+            cursor = claimed.id + (1 if order.newest else -1)
+
+    def _say_waiting(self, order: Order, target: session.Connection, pending: int) -> None:
+        holders = [a for a in ledger.activity(target) if a.backfill == order.backfill and a.window]
+        who = ", ".join(f"window {a.window}: pid {a.pid} since {a.age:.0f} s" for a in holders[:5])
+        text = f"{pending} windows are held by other workers ({who or 'their sessions are ending'}): waiting"
+        self._tell(Event("waiting", self._task.number, order.backfill, text=text))
+
+    def _failed(self, order: Order, window: int, error: WindowError, attempts: dict[int, tuple[int, float]]) -> bool:
+        """Note a failure. True: try again after a pause; False: this window is given up for this run."""
+        if self._stop.cancel.is_set():
+            raise WindowAborted("stopped") from error
+        count, since = attempts.get(window, (0, time.monotonic()))
+        attempts[window] = (count + 1, since)
+        again = (error.transient and time.monotonic() - since < RETRY_SECONDS) or (
+            error.sqlstate in RETRY_FEW_STATES and count + 1 < _FEW
+        )
+        if window:
+            self._record(order, window, error, final=not again)
+        if again:
+            text = f"window {window}: " if window else ""
+            text += f"{error.server or 'connection'}: {error.message}; trying again"
+            self._tell(Event("retry", self._task.number, order.backfill, window, text=text))
+            self._stop.drain.wait(backoff(count))
+            return True
+        if not window:
+            raise error
+        self._tell(Event("failed", self._task.number, order.backfill, window, error=error))
+        return False
+
+    def _record(self, order: Order, window: int, error: WindowError, *, final: bool) -> None:
+        try:
+            _, target = self._connections(order)
+            rollback(target)
+            ledger.record_failure(target, order.backfill, window, error, final=final)
+        except (psycopg.Error, HyperfillError):
+            # The target is away: the window stays pending in the ledger, which is true as well.
+            if final:
+                raise error from None
+
+    def _resolve(self, order: Order, window: int) -> None:
+        """Find out whether a COMMIT took effect whose answer was lost."""
+        deadline = time.monotonic() + RETRY_SECONDS
+        attempt = 0
+        while True:
+            try:
+                _, target = self._connections(order)
+                figures = ledger.resolve_commit(target, order.backfill, window)
+            except (psycopg.Error, HyperfillError) as error:
+                if time.monotonic() > deadline or self._stop.cancel.is_set():
+                    raise WindowError(
+                        f"window {window}: the connection was lost at COMMIT and could not be opened again: {error}",
+                        server="target",
+                        hint="the ledger knows whether the window is done: run the same command again",
+                    ) from error
+                self._stop.cancel.wait(backoff(attempt))
+                attempt += 1
+                continue
+            if figures is not None:
+                deleted, copied, size = figures
+                moved = Moved(window, deleted, copied, size, 0.0)
+                self._tell(Event("moved", self._task.number, order.backfill, window, moved=moved))
+            return
+
+
+def _as_window_error(error: Exception) -> WindowError:
+    if isinstance(error, WindowError):
+        return error
+    if isinstance(error, psycopg.Error):
+        return translate(error, "target")
+    if isinstance(error, session.ConnectFailed):
+        return WindowError(error.message, server=error.role, transient=True)
+    return WindowError(str(error), transient=is_transient(error))
+
+
+def main(task: Task, commands: Pipe, events: Pipe) -> None:
+    """The body of a worker process."""
+    # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    logging.getLogger("hyperfill").addHandler(logging.NullHandler())
+    stop = _Stop(commands)
+
+    def tell(event: Event) -> None:
+        # A parent that is gone hears nothing; the command pipe has broken as well and stops us.
+        with contextlib.suppress(OSError):
+            events.send(event)
+
+    worker = Worker(task, stop, tell)
+    ended = Event("ended", task.number)
+    try:
+        worker.run()
+    except WindowAborted:
+        ended = replace(ended, text="aborted")
+    except HyperfillError as error:
+        ended = replace(ended, error=error)
+    except Exception as error:
+        ended = replace(ended, error=HyperfillError(f"{type(error).__name__}: {first_line(error)}"))
+    finally:
+        worker.close()
+        tell(ended)
+        with contextlib.suppress(OSError):
+            events.close()
+    if stop.cancel.is_set():
+        os._exit(0)  # the command thread may be inside a cancel request
