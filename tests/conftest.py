@@ -1,0 +1,30 @@
+"""What every test gets: a clean environment, and the fixtures of `tests.fixtures`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli"]
+
+_KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_")
+
+
+def pytest_configure() -> None:
+    """A developer's own connection settings must never decide what a test connects to."""
+    for name in list(os.environ):
+        if name.startswith(("PG", "HYPERFILL_")) and not name.startswith(_KEPT):
+            del os.environ[name]
+    # A sandbox that runs on this machine is not ours to stop.
+    os.environ.pop("HYPERFILL_SANDBOX_DIR", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the community edition, unless HYPERFILL_TEST_COMMUNITY says that it is there."""
+    if os.environ.get("HYPERFILL_TEST_COMMUNITY"):
+        return
+    skip = pytest.mark.skip(reason="HYPERFILL_TEST_COMMUNITY is not set")
+    for item in items:
+        if item.get_closest_marker("community"):
+            item.add_marker(skip)
