@@ -81,7 +81,7 @@ class Outcome:
         states = {r.state for r in self.reports}
         for state in ("mismatch", "incomplete", "done"):
             if state in states:
-                return state  # type: ignore[return-value]
+                return state
         return "nothing"
 
     @property
@@ -164,7 +164,10 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
 def _nothing(prepared: Prepared) -> Report:
     entry = prepared.entry
     if entry is not None:
-        text = f"backfill {entry.id} already moved this range (finished {entry.finished_at:%Y-%m-%d %H:%M:%S} UTC); --again moves it anew"
+        text = (
+            f"backfill {entry.id} already moved this range (finished {entry.finished_at:%Y-%m-%d %H:%M:%S} UTC); "
+            "--again moves it anew"
+        )
     else:
         text = "start and end are the same: the range is empty"
     return Report(

@@ -146,13 +146,27 @@ def read_server(connection: Connection) -> Server:
         identifier = str(fetch_one(connection, query("catalog/system_identifier"))[0])
     except psycopg.errors.InsufficientPrivilege:
         identifier = None
-    return Server(row[0], version, *row[2:], identifier)
+    return Server(
+        version=row[0],
+        timescaledb=version,
+        extension_schema=row[2],
+        license=row[3],
+        in_recovery=row[4],
+        read_only=row[5],
+        encoding=row[6],
+        database=row[7],
+        database_oid=row[8],
+        user=row[9],
+        block_size=row[10],
+        system_identifier=identifier,
+    )
 
 
 def parse_name(connection: Connection, text: str) -> list[str]:
     """The parts of a possibly qualified SQL name. Raises `UsageError` where SQL could not read it."""
     try:
-        return list(fetch_one(connection, query("catalog/parse_name"), text)[0])  # type: ignore[call-overload]
+        row: Any = fetch_one(connection, query("catalog/parse_name"), text)
+        return list(row[0])
     except psycopg.DataError as error:
         raise UsageError(
             f"{text!r} is not a name that SQL can read: {first_line(error)}",
@@ -259,7 +273,8 @@ def read_hypertable(connection: Connection, server: Server, relation: Relation) 
 
 
 _SPECIAL = {
-    "aggregate": "{name} is a continuous aggregate: fill the hypertable below it, the aggregate is refreshed from there",
+    "aggregate": "{name} is a continuous aggregate: fill the hypertable below it, the aggregate is refreshed "
+    "from there",
     "materialization": "{name} is the materialization of the continuous aggregate {of}: it is refreshed, never filled",
     "chunk": "{name} is a chunk of the hypertable {of}: name the hypertable",
 }

@@ -58,7 +58,7 @@ class ChunkMaker:
         ]
 
     def create(self, source: Connection, target: Connection, cells: list[Span], window: Span) -> None:
-        """Create chunks, each in its own transaction. Failing is not an error: the window will create what is missing."""
+        """Create chunks, each in its own transaction. Failing is no error: the window then creates what is missing."""
         for cell in cells:
             assert cell.lower is not None
             self._tried.add(cell.lower)
@@ -105,9 +105,7 @@ class ChunkMaker:
                     rows=sql.SQL(", ").join(rows),
                 )
             )
-            target.execute(
-                sql.SQL(query("window/unmake_rows").replace("%%", "%")).format(relation=relation, window=here)
-            )
+            target.execute(sql.SQL(query("window/unmake_rows")).format(relation=relation, window=here))
 
     def _choose(self, source: Connection, target: Connection) -> list[list[str | None]]:
         """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""

@@ -131,7 +131,8 @@ def exists(connection: Connection) -> bool:
     except psycopg.errors.InsufficientPrivilege:
         raise Refused(
             "this role may not read the ledger (schema hyperfill in the target)",
-            hint="GRANT USAGE ON SCHEMA hyperfill TO the_role; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO the_role;",
+            hint="GRANT USAGE ON SCHEMA hyperfill TO the_role; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO "
+            "the_role;",
         ) from None
     if version > LEDGER_VERSION:
         raise Refused(

@@ -183,5 +183,6 @@ def check_time_column(source: Column, target: Column) -> Finding | None:
         "time-type",
         f"the source's time column {quote_name(source.name)} is of type {source.type}, the hypertable's "
         f"{quote_name(target.name)} of type {target.type}",
-        hint="make a view on the source that converts it on purpose (a timestamp needs to be told its zone), and move the view",
+        hint="make a view on the source that converts it on purpose (a timestamp needs to be told its zone), and move "
+        "the view",
     )

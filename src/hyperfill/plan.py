@@ -207,7 +207,7 @@ def _merge(pieces: Sequence[PlannedWindow], max_rows: int) -> list[PlannedWindow
 
 def cells_between(grid: Grid, first: int, last: int, limit: int) -> list[Span]:
     """The cells from the one with `first` to the one with `last`, at most `limit` of them."""
-    cells = []
+    cells: list[Span] = []
     position = first
     while position <= last and len(cells) < limit:
         cell = grid.cell(position)

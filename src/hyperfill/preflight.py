@@ -61,7 +61,8 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
                 Finding(
                     "warning",
                     "encoding",
-                    f"the {role} database has the encoding SQL_ASCII: text is moved as it is, and bytes that are no UTF-8 stop a window",
+                    f"the {role} database has the encoding SQL_ASCII: text is moved as it is, and bytes that are "
+                    "no UTF-8 stop a window",
                 )
             )
     if target.in_recovery:
@@ -72,7 +73,8 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
                 "error",
                 "read-only",
                 "the target is read-only (default_transaction_read_only is on)",
-                hint="a managed service does that when the disk is full; otherwise ALTER DATABASE or ROLE ... SET default_transaction_read_only = off",
+                hint="a managed service does that when the disk is full; otherwise ALTER DATABASE or ROLE ... SET "
+                "default_transaction_read_only = off",
             )
         )
     if target.timescaledb and target.timescaledb < _OLDEST_TIMESCALEDB:
@@ -169,7 +171,8 @@ def target_rights(connection: Connection, hypertable: Hypertable) -> list[Findin
             Finding(
                 "error",
                 "row-security",
-                f"row-level security on the target hides rows of {name} from this role: they would neither be deleted nor counted",
+                f"row-level security on the target hides rows of {name} from this role: they would neither be "
+                "deleted nor counted",
                 hint="use the owner of the table or a role with BYPASSRLS",
             )
         )
@@ -188,7 +191,8 @@ def target_rights(connection: Connection, hypertable: Hypertable) -> list[Findin
                 "error",
                 "ledger",
                 f"role {role} may not use the ledger that another role made",
-                hint=f"GRANT USAGE ON SCHEMA hyperfill TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO {role};",
+                hint=f"GRANT USAGE ON SCHEMA hyperfill TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO "
+                f"{role};",
             )
         )
     if not owner:
@@ -264,7 +268,8 @@ def completion_point(
                 Finding(
                     "note",
                     "clock",
-                    "the time column is an integer: open transactions and a lagging standby cannot be compared with the end",
+                    "the time column is an integer: open transactions and a lagging standby cannot be compared "
+                    "with the end",
                 )
             ]
             if source.in_recovery
@@ -276,7 +281,8 @@ def completion_point(
             Finding(
                 "warning",
                 "end-in-future",
-                f"the end {time_type.text(end)} is in the future: rows that are dual-written below it while windows run are deleted or doubled",
+                f"the end {time_type.text(end)} is in the future: rows that are dual-written below it while "
+                "windows run are deleted or doubled",
                 hint="the completion point lies before now, and before the zone of late data",
             )
         )
@@ -290,7 +296,8 @@ def completion_point(
                 Finding(
                     "warning",
                     "old-transactions",
-                    f"{len(old)} transactions on the {role} are older than the end, and may still write below it: {who}",
+                    f"{len(old)} transactions on the {role} are older than the end, and may still write below it: "
+                    f"{who}",
                     hint="wait until they have ended, or end them",
                 )
             )
@@ -301,7 +308,8 @@ def completion_point(
                 Finding(
                     "warning" if streaming else "error",
                     "standby-lag",
-                    f"the source is a standby that has replayed up to {replayed or 'an unknown time'}, before the end {time_type.text(end)}"
+                    f"the source is a standby that has replayed up to {replayed or 'an unknown time'}, before the "
+                    f"end {time_type.text(end)}"
                     + (
                         " (it streams, and all it received is replayed: the primary may simply be idle)"
                         if streaming
@@ -325,7 +333,8 @@ def condition(connection: Connection, axis: Axis, where: str, role: str) -> list
                 "error",
                 "where",
                 f"--where cannot be used on the {role}: {first_line(error)}",
-                hint="it is applied to the source's rows and to what is deleted on the target, so both must know its columns",
+                hint="it is applied to the source's rows and to what is deleted on the target, so both must know its "
+                "columns",
             )
         ]
     return []

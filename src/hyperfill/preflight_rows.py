@@ -10,6 +10,7 @@ from psycopg import sql
 from hyperfill.catalog import Hypertable, quote_name
 from hyperfill.errors import Finding
 from hyperfill.mapping import Mapping
+from hyperfill.quantities import human_bytes
 from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Spec
 from hyperfill.sql import query
@@ -21,7 +22,7 @@ _MAX_SCANS = 10  # times that a table without an index may be read over before w
 _COUNT_MS = 30_000  # a count that takes longer than this is replaced by an estimate
 
 
-def counted(connection: Connection, statement: sql.Composable) -> int | None:
+def counted(connection: Connection, statement: sql.Composed) -> int | None:
     """A count that gives up after 30 seconds: None."""
     try:
         with connection.transaction():
@@ -42,7 +43,8 @@ def source_rows(connection: Connection, axis: Axis, span: Span, spec: Spec, null
                 Finding(
                     "warning",
                     "null-time",
-                    f"{nulls:,} rows of the source have no time ({name} IS NULL): they belong to no window and are not moved",
+                    f"{nulls:,} rows of the source have no time ({name} IS NULL): they belong to no window and "
+                    "are not moved",
                 )
             )
         elif nulls is None:
@@ -50,7 +52,8 @@ def source_rows(connection: Connection, axis: Axis, span: Span, spec: Spec, null
                 Finding(
                     "warning",
                     "null-time",
-                    f"rows of the source without a time could not be counted within 30 s: rows with {name} IS NULL are not moved",
+                    f"rows of the source without a time could not be counted within 30 s: rows with {name} IS "
+                    "NULL are not moved",
                 )
             )
     if span.lower is None and axis.time_type.has_infinity:
@@ -73,7 +76,8 @@ def source_rows(connection: Connection, axis: Axis, span: Span, spec: Spec, null
                 Finding(
                     "warning",
                     "unstorable",
-                    "rows at -infinity could not be counted within 30 s: one would stop its window (--skip-unstorable leaves them out)",
+                    "rows at -infinity could not be counted within 30 s: one would stop its window "
+                    "(--skip-unstorable leaves them out)",
                 )
             )
     return findings
@@ -96,7 +100,8 @@ def overlap(
             Finding(
                 "note",
                 "overlap",
-                f"the target has {about}{rows:,} rows in the range: they are replaced by the source's, window by window",
+                f"the target has {about}{rows:,} rows in the range: they are replaced by the source's, window by "
+                "window",
             )
         )
     findings += _target_only(connection, axis, parts, mapping, spec) if rows else []
@@ -134,7 +139,8 @@ def _target_only(
                 Finding(
                     "warning" if spec.replace else "error",
                     "target-only-values",
-                    f"{count} rows of the target in the range hold values in columns that the source does not have ({names}): they would be lost",
+                    f"{count} rows of the target in the range hold values in columns that the source does not "
+                    f"have ({names}): they would be lost",
                     hint="--replace replaces these rows all the same",
                 )
             )
@@ -151,7 +157,8 @@ def sequences(mapping: Mapping, hypertable: Hypertable, spec: Spec) -> list[Find
         Finding(
             "warning",
             "sequences",
-            f"the sequence behind {', '.join(names)} does not know the values that are moved: new rows may collide with them",
+            f"the sequence behind {', '.join(names)} does not know the values that are moved: new rows may "
+            "collide with them",
             hint="--sync-sequences moves it forward at the end, never back",
         )
     ]
@@ -163,19 +170,11 @@ def scans(found: Survey, windows: int, spec: Spec) -> list[Finding]:
         return []
     table, each = max(found.table_bytes, found.scan_bytes), found.scan_bytes
     text = (
-        f"the source has no usable index on {quote_name(found.axis.column)}: each of {windows:,} windows reads {size(each)}, "
-        f"{size(each * windows)} in all"
+        f"the source has no usable index on {quote_name(found.axis.column)}: each of {windows:,} windows reads "
+        f"{human_bytes(each)}, "
+        f"{human_bytes(each * windows)} in all"
     )
     create = f"CREATE INDEX CONCURRENTLY ON {found.axis.relation.quoted} ({quote_name(found.axis.column)});"
     if table > GIGABYTE and each * windows > _MAX_SCANS * table and not spec.allow_seqscan:
         return [Finding("error", "no-index", text, hint=f"{create} or go on with --allow-seqscan")]
     return [Finding("warning", "no-index", text, hint=create)]
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

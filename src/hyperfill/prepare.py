@@ -124,14 +124,16 @@ class _Preparation:
         self.note(preflight.target_rights(target, hypertable))
         found_triggers, has_triggers = preflight.triggers_and_keys(target, hypertable)
         self.note(found_triggers)
-        wanted = self.attempt("columns", lambda: catalog.parse_columns(target, spec.columns)) if spec.columns else None
+        listed = spec.columns
+        wanted = self.attempt("columns", lambda: catalog.parse_columns(target, listed)) if listed else None
         columns, problems = mapping.match(relation, hypertable, axis.column, wanted)
         self.note(problems)
         if spec.where:
             bare, bare_target = (Axis(a.relation, a.column, a.time_type) for a in (axis, target_axis))
             self.note(preflight.condition(source, bare, spec.where, "source"))
             self.note(preflight.condition(target, bare_target, spec.where, "target"))
-        step = self.attempt("window", lambda: hypertable.time_type.step(spec.window)) if spec.window else None
+        length = spec.window
+        step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
         if span is None or self.result.errors:
             raise _Stop
         if span.is_empty:
@@ -268,7 +270,7 @@ def read_bound(target: Connection, time_type: TimeType, text: str, option: str) 
         raise Refused(f"{option}: {error}") from None
     if time_type.kind is Kind.INTEGER:
         return int(checked)
-    statement = sql.SQL(query("preflight/canonical")).format(type=sql.SQL(time_type.sql_name))  # type: ignore[arg-type]
+    statement = sql.SQL(query("preflight/canonical")).format(type=sql.SQL(time_type.sql_name))
     try:
         row: Any = target.execute(statement, [checked]).fetchone()
         return time_type.ordinal(row[0])
@@ -298,9 +300,10 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
             continue
         elif not entry.finished:
             raise LedgerConflict(
-                f"backfill {entry.id} of {entry.hypertable} is unfinished and overlaps this range, but is not the same:\n"
-                + describe(different),
-                hint=f"run it with its own options to finish it, or give it up: hyperfill clean --backfill {entry.id} --force",
+                f"backfill {entry.id} of {entry.hypertable} is unfinished and overlaps this range, but is not the "
+                "same:\n" + describe(different),
+                hint=f"run it with its own options to finish it, or give it up: hyperfill clean --backfill {entry.id} "
+                "--force",
             )
         elif {"source", "source_relation"} & different.keys() and not spec.replace:
             raise LedgerConflict(

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from hyperfill import ledger
 from hyperfill.errors import Finding
+from hyperfill.quantities import duration, human_bytes
 from hyperfill.session import Connection
 
 Level = Literal["info", "warning", "error"]
@@ -165,28 +166,6 @@ def summary(snapshot: Snapshot, rate: Rate) -> str:
         f"ETA {duration(left)}" if left is not None else "ETA unknown",
     ]
     return ", ".join(parts)
-
-
-def human_bytes(count: float) -> str:
-    """Bytes in powers of ten."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say it."""
-    whole = round(seconds)
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, left = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {left:02} s" if minutes else f"{left} s"
 
 
 def entry_json(entry: ledger.Entry, activity: Sequence[ledger.Activity]) -> dict[str, Any]:

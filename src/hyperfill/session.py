@@ -137,7 +137,7 @@ def _redact(text: str, parameters: Mapping[str, str]) -> str:
 
 
 def pin(connection: Connection, role: Role) -> None:
-    """Set every session setting that values or guarantees depend on; settings this server does not have are passed over."""
+    """Set every session setting that values or guarantees depend on, of those that this server has."""
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
 
@@ -148,11 +148,10 @@ def qualified(schema: str, name: str) -> sql.Identifier:
 
 
 def fetch_one(
-    connection: Connection, statement: LiteralString | sql.Composable, *arguments: object
+    connection: Connection, statement: LiteralString | sql.Composed, *arguments: object
 ) -> tuple[object, ...]:
     """The single row of a query that always has one."""
-    text: sql.Composable = sql.SQL(statement) if isinstance(statement, str) else statement
-    row = connection.execute(text, arguments or None).fetchone()
+    row = connection.execute(statement, arguments or None).fetchone()
     assert row is not None
     return row
 

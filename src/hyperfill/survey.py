@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 from psycopg import sql
@@ -222,7 +223,7 @@ def _bins(
     whole = Span(first, last + 1)
     width = max(1, -(-(last + 1 - first) // 64))
     edges = [*range(first, last + 1, width), last + 1]
-    bins = [(a, b, estimate(connection, axis, Span(a, b))) for a, b in zip(edges, edges[1:], strict=False)]
+    bins = [(a, b, estimate(connection, axis, Span(a, b))) for a, b in pairwise(edges)]
     known = sum(rows for *_, rows in bins)
     share = total if span.lower is None else estimate(connection, axis, whole)
     # Where the planner only guesses (0.5 % for any range), trust its total and spread it evenly.

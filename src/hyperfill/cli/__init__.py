@@ -29,7 +29,7 @@ def run(
         bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="The same as plan.", negative="")
     ] = False,
 ) -> int:
-    """Backfill a table: everything in [start, end), exactly once. The same command resumes it after any interruption."""
+    """Backfill a table: all of [start, end), exactly once. The same command resumes it after any interruption."""
     from hyperfill.cli import move
 
     chosen = options or MoveOptions()

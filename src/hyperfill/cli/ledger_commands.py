@@ -35,7 +35,8 @@ def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | 
             for entry in snapshot.entries:
                 for failed in ledger.failed_windows(connection, entry.id)[:10]:
                     print(
-                        f"  #{entry.id} window {failed['window']} [{failed['lower']}, {failed['upper']}): {failed.get('message')}"
+                        f"  #{entry.id} window {failed['window']} [{failed['lower']}, {failed['upper']}): "
+                        f"{failed.get('message')}"
                     )
     return 0
 

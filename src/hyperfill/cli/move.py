@@ -39,7 +39,7 @@ def run(options: MoveOptions) -> int:
 
 
 def _print_report(report: Any) -> None:
-    from hyperfill.progress import duration, human_bytes
+    from hyperfill.quantities import duration, human_bytes
 
     entry = report.entry
     span = f"[{report.prepared.start or '-infinity'}, {report.prepared.end})"
@@ -59,7 +59,8 @@ def _print_report(report: Any) -> None:
     for failed in report.failed[:10]:
         place = f" ({failed['context']})" if failed.get("context") else ""
         say(
-            f"  window {failed['window']} [{failed['lower']}, {failed['upper']}) failed on the {failed.get('server', 'client')}"
+            f"  window {failed['window']} [{failed['lower']}, {failed['upper']}) failed on the "
+            f"{failed.get('server', 'client')}"
             f" with SQLSTATE {failed.get('sqlstate', 'none')}: {failed.get('message')}{place}"
         )
         if failed.get("hint"):

@@ -96,7 +96,8 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
             rows = sum(w.estimate for w in prepared.windows)
             about = "" if prepared.overlap_exact else "about "
             lines += [
-                f"  {len(prepared.windows)} windows, about {rows:,} rows, {limits.jobs} workers, COPY in {'binary' if order.binary else 'text'}",
+                f"  {len(prepared.windows)} windows, about {rows:,} rows, {limits.jobs} workers, COPY in "
+                f"{'binary' if order.binary else 'text'}",
                 f"  {about}{prepared.overlap_rows:,} rows of the target in the range are replaced",
                 f"  about {prepared.missing_chunks} chunks are created beforehand",
                 "  columns: "

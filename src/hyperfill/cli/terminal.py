@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperfill.errors import Finding
-from hyperfill.progress import Level, Rate, Snapshot, duration, human_bytes
+from hyperfill.progress import Level, Rate, Snapshot
+from hyperfill.quantities import duration, human_bytes
 
 _STYLE = {"info": "", "warning": "yellow", "error": "bold red", "note": "dim"}
 
@@ -69,11 +70,12 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
             Text(state, style="green" if entry.finished else ""),
         )
         parts.append(grid)
-        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end}), {entry.rows_deleted:,} dual-written rows replaced"
+        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
+        span += f", {entry.rows_deleted:,} dual-written rows replaced"
         parts.append(Text(span, style="dim"))
     if rate is not None:
         left = rate.seconds_left
-        eta = duration(left) if left is not None and snapshot.share < 1 else "–"
+        eta = duration(left) if left is not None and snapshot.share < 1 else "-"
         parts.append(Text(f"  {rate.rows:,.0f} rows/s   {human_bytes(rate.bytes)}/s   ETA {eta}"))
     for activity in snapshot.activity:
         doing = (
@@ -86,7 +88,8 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
         client = "" if activity.client == "local" else f" from {activity.client}"
         parts.append(
             Text(
-                f"  worker pid {activity.pid}{client}: #{activity.backfill} window {activity.window}, {doing}, {activity.age:.0f} s",
+                f"  worker pid {activity.pid}{client}: #{activity.backfill} window {activity.window}, {doing}, "
+                f"{activity.age:.0f} s",
                 style="dim",
             )
         )

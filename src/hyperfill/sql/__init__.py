@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 
 @cache
@@ -17,4 +17,4 @@ def query(name: LiteralString) -> LiteralString:
     """The statement in `<name>.sql`, without its leading comment lines."""
     text = files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return cast(LiteralString, "\n".join(lines).strip())
+    return "\n".join(lines).strip()  # type: ignore[return-value,unused-ignore]

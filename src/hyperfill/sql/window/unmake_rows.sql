@@ -1,4 +1,4 @@
 -- Take the rows of make_chunk away again: those that this transaction wrote and no other, for a
 -- dual-writer may have used the new chunk already.
 DELETE FROM {relation}
-WHERE {window} AND xmin = (pg_catalog.pg_current_xact_id()::text::numeric %% 4294967296)::text::xid
+WHERE {window} AND xmin = (pg_catalog.pg_current_xact_id()::text::numeric % 4294967296)::text::xid
