@@ -164,26 +164,32 @@ def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Cal
         if progress:
             progress(relayed.bytes)
 
+    def fill() -> tuple[int, bytes | memoryview]:
+        # The innermost loop: once for each row. It ends with a full block, a huge row, or nothing to take.
+        size, data = get(1)
+        while 0 < size <= BLOCK:
+            buffer.extend(data)
+            if len(buffer) >= BLOCK:
+                return 0, b""
+            size, data = get(1)
+        return size, data
+
     try:
         _guard(reader, lambda: reader.expect(_COPY_OUT))
         get = source.get_copy_data
         while True:
-            size, data = _guard(reader, lambda: get(1))
-            if size > 0:
-                if size > BLOCK:  # a row of many megabytes: sent in slices, not copied once more
-                    if buffer:
-                        push(buffer)
-                        buffer = bytearray()
-                    view = memoryview(data)
-                    for start in range(0, size, _SLICE):
-                        push(view[start : start + _SLICE])
-                    del view, data
-                else:
-                    buffer += data
-                    if len(buffer) >= BLOCK:
-                        push(buffer)
-                        buffer = bytearray()
-            elif size == -1:
+            size, data = _guard(reader, fill)
+            if len(buffer) >= BLOCK or (size > 0 and buffer):
+                push(buffer)
+                buffer = bytearray()
+                if size == 0:
+                    continue
+            if size > 0:  # a row of many blocks: sent in slices, not copied once more
+                view = memoryview(data)
+                for start in range(0, size, _SLICE):
+                    push(view[start : start + _SLICE])
+                del view, data
+            elif size < 0:
                 break
             elif reader.wait(selectors.EVENT_READ, _TICK):
                 _guard(reader, source.consume_input)
