@@ -225,6 +225,9 @@ def move(
             failure = _watch(control, crew, orders, deadline, observer, signals)
         finally:
             crew.close()
+            last = _look(control, orders) if observer.wants_snapshots else None
+            if last:
+                observer.show(replace(last, activity=()))
             observer.stop()
     return failure
 
@@ -292,7 +295,10 @@ def complete(control: Connection, prepared: Prepared, limits: Limits, observer: 
     assert prepared.order is not None and prepared.entry is not None and prepared.time_type is not None
     order, backfill = prepared.order, prepared.order.backfill
     control = _alive(control, order)
-    entry = ledger.entries(control, ids=[backfill])[0]
+    found = ledger.entries(control, ids=[backfill])
+    if not found:
+        raise HyperfillError(f"backfill {backfill} was removed from the ledger while it ran")
+    entry = found[0]
     findings = list(prepared.findings)
     if not entry.complete:
         return Report(prepared, "incomplete", entry, findings, ledger.failed_windows(control, backfill))

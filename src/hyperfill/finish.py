@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,20 +39,26 @@ def analyze(control: Connection, order: Order, touched: Sequence[Span], jobs: in
     if not chunks:
         return []
     # The other threads only wait for their server; psycopg releases the GIL meanwhile.
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=min(jobs, len(chunks))) as pool:
         shares = [chunks[i::jobs] for i in range(min(jobs, len(chunks)))]
-        failures = [text for share in pool.map(lambda part: _analyze(order, part), shares) for text in share]
+        try:
+            failures = [text for share in pool.map(lambda part: _analyze(order, part, stop), shares) for text in share]
+        finally:
+            stop.set()  # after Ctrl-C the pool waits for its threads: let them end with the chunk they are at
     if not failures:
         return []
     return [Finding("note", "analyze", f"{len(failures)} of {len(chunks)} chunks were not analyzed: {failures[0]}")]
 
 
-def _analyze(order: Order, chunks: Sequence[Chunk]) -> list[str]:
+def _analyze(order: Order, chunks: Sequence[Chunk], stop: threading.Event) -> list[str]:
     failures = []
     with session.connect(
         order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}/analyze"
     ) as connection:
         for chunk in chunks:
+            if stop.is_set():
+                break
             statement = sql.SQL("ANALYZE {}").format(sql.Identifier(chunk.schema, chunk.name))
             try:
                 retrying(lambda s=statement: connection.execute(s), seconds=10)  # type: ignore[misc]

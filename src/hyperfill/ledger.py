@@ -193,7 +193,8 @@ def insert(
 
 
 def start_run(connection: Connection, backfill: int, findings: list[dict[str, Any]]) -> None:
-    """Count a run and make failed windows pending again."""
+    """Count a run and make failed windows pending again. Until the session ends nobody can clean the backfill away."""
+    connection.execute(query("ledger/mark_running"), [backfill])
 
     def attempt() -> None:
         with connection.transaction():
@@ -275,9 +276,11 @@ def remove(connection: Connection, entry: Entry) -> None:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
             lock_hypertable(connection, entry.hypertable_oid)
-            connection.execute(query("ledger/lock_for_clean"), [entry.id])
-            connection.execute(query("ledger/delete_backfill"), [entry.id])
+            if fetch_one(connection, query("ledger/try_exclusive"), entry.id)[0]:
+                # Workers of a run that was killed may still hold a window for a second or two.
+                connection.execute(query("ledger/lock_for_clean"), [entry.id])
+                connection.execute(query("ledger/delete_backfill"), [entry.id])
+                return
     except psycopg.errors.LockNotAvailable:
-        raise LedgerConflict(
-            f"backfill {entry.id} is running: a worker holds one of its windows", hint="stop that run first"
-        ) from None
+        pass
+    raise LedgerConflict(f"backfill {entry.id} is running", hint="stop that run first")

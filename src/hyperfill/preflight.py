@@ -21,7 +21,7 @@ _WRONG_DELETES = (
     ((2, 21, 0), (2, 28, 3), "DELETE of whole compressed batches can remove rows it should not (fixed in 2.28.3)"),
 )
 _OLDEST_TIMESCALEDB = (2, 11, 0)  # before it compressed chunks could not be changed
-_OLDEST_SERVER = 120000
+_OLDEST_SERVER = {"source": 120000, "target": 140000}
 
 
 def moment_of(time_type: TimeType, ordinal: int) -> str | None:
@@ -48,12 +48,13 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
     """Findings about the two servers as such."""
     findings: list[Finding] = []
     for role, server in (("source", source), ("target", target)):
-        if server.version < _OLDEST_SERVER:
+        if server.version < _OLDEST_SERVER[role]:
             findings.append(
                 Finding(
                     "error",
                     "version",
-                    f"the {role} is PostgreSQL {server.version // 10000}; 12 is the oldest known to work",
+                    f"the {role} is PostgreSQL {server.version // 10000}; "
+                    f"{_OLDEST_SERVER[role] // 10000} is the oldest known to work",
                 )
             )
         if server.encoding == "SQL_ASCII":

@@ -145,10 +145,6 @@ class _Preparation:
         nullable = time_attribute is not None and not time_attribute.not_null
         self.note(preflight_rows.source_rows(source, axis, span, spec, nullable))
         self.note(preflight_rows.sequences(columns, hypertable, spec))
-        overlaps, result.overlap_rows, result.overlap_exact = preflight_rows.overlap(
-            target, target_axis, hypertable, span, columns, spec
-        )
-        self.note(overlaps)
         result.order = Order(
             backfill=0,
             source_conninfo=spec.source,
@@ -168,6 +164,10 @@ class _Preparation:
         if ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: find_entry(target, result))
         if result.entry is None and not result.errors:
+            overlaps, result.overlap_rows, result.overlap_exact = preflight_rows.overlap(
+                target, target_axis, hypertable, span, columns, spec
+            )
+            self.note(overlaps)
             self.plan(source, here, axis, hypertable, span, step)
 
     def read_target(self, target: Connection, server: Server, relation: Relation | None) -> Hypertable:

@@ -51,7 +51,6 @@ _PINNED_SOURCE: Mapping[str, str] = {
 }
 
 _PINNED_TARGET: Mapping[str, str] = {
-    "lock_timeout": str(LOCK_TIMEOUT_MS),
     # Without it the server notices a dead worker only when its statement ends: 20 s instead of 2.
     "client_connection_check_interval": "2000",
     "tcp_keepalives_idle": "15",
@@ -140,6 +139,8 @@ def pin(connection: Connection, role: Role) -> None:
     """Set every session setting that values or guarantees depend on, of those that this server has."""
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
+    if role == "target":
+        connection.execute(query("session/lock_timeout"), [LOCK_TIMEOUT_MS])
 
 
 def qualified(schema: str, name: str) -> sql.Identifier:

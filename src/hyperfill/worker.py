@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 import psycopg
+from psycopg import pq
 
 from hyperfill import ledger, session
 from hyperfill.chunks import ChunkMaker
@@ -111,19 +112,25 @@ class Worker:
     def close(self) -> None:
         """Close all connections; an open transaction is rolled back by the server."""
         for connection in [self._target, *self._sources.values()]:
-            if connection is not None:
-                with contextlib.suppress(Exception):
-                    connection.close()
+            self._close(connection)
         self._target, self._sources = None, {}
         self._stop.connections = []
 
+    @staticmethod
+    def _close(connection: session.Connection | None) -> None:
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
     def _connections(self, order: Order) -> tuple[session.Connection, session.Connection]:
-        if self._target is None or self._target.closed:
+        if self._target is None or not _usable(self._target):
+            self._close(self._target)
             self._target = session.connect(
                 order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}"
             )
         source = self._sources.get(order.source_conninfo)
-        if source is None or source.closed:
+        if source is None or not _usable(source):
+            self._close(source)
             source = session.connect(order.source_conninfo, "source", application_name=f"hyperfill/{order.backfill}")
             self._sources[order.source_conninfo] = source
         self._stop.connections = [self._target, *self._sources.values()]
@@ -157,6 +164,7 @@ class Worker:
                 moved = move(source, target, order, claimed, started=started, throttle=self._throttle)
                 self._tell(Event("moved", self._task.number, order.backfill, claimed.id, moved=moved))
                 said = time.monotonic()
+                attempts.clear()
             except CommitUnknown as unknown:
                 self._resolve(order, unknown.window)
             except (WindowError, psycopg.Error, HyperfillError) as error:
@@ -248,6 +256,11 @@ class Worker:
                 moved = Moved(window, deleted, copied, size, 0.0)
                 self._tell(Event("moved", self._task.number, order.backfill, window, moved=moved))
             return
+
+
+def _usable(connection: session.Connection) -> bool:
+    """Whether a connection lives and is between transactions: a COPY that failed on the other side is still in it."""
+    return not connection.closed and connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
 def _as_window_error(error: Exception) -> WindowError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hyperfill.cli.options import MoveOptions
-from hyperfill.cli.output import findings_lines, observer, print_error, print_json, say
+from hyperfill.cli.output import error_json, findings_lines, observer, print_json, say
 from hyperfill.errors import Refused
 from hyperfill.signals import Signals
 
@@ -14,19 +14,11 @@ def run(options: MoveOptions) -> int:
     """Carry out the backfill; the exit code."""
     from hyperfill import backfill
 
-    specs, limits = options.specs()
     watcher = observer()
-    with Signals() as signals:
+    with error_json(options.json), Signals() as signals:
+        specs, limits = options.specs()
         try:
             outcome = backfill.run(specs, limits, watcher, signals)
-        except Refused as refused:
-            if not options.json or not refused.findings:
-                raise
-            print_error(refused)
-            print_json(
-                {"state": "refused", "error": refused.message, "findings": [f.as_json() for f in refused.findings]}
-            )
-            return refused.exit_code
         finally:
             watcher.stop()
     if options.json:
@@ -73,8 +65,8 @@ def plan(options: MoveOptions) -> int:
     from hyperfill.backfill import prepare_all
     from hyperfill.cli.plan_view import plan_json, plan_text
 
-    specs, limits = options.specs()
-    with Signals():
+    with error_json(options.json), Signals():
+        specs, limits = options.specs()
         prepared = prepare_all(specs, limits, observer())
     refused = any(p.errors for p in prepared)
     if options.json:

@@ -57,22 +57,25 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
     parts: list[RenderableType] = []
     for entry in snapshot.entries:
         mine = Snapshot((entry,), tuple(a for a in snapshot.activity if a.backfill == entry.id), snapshot.taken)
+        title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
+        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
+        parts.append(title + Text(span, style="dim not bold"))
+        state = "done" if entry.finished else "moving" if entry.phase == "planned" else entry.phase
         grid = Table.grid(padding=(0, 2))
-        state = "done" if entry.finished else entry.phase
-        failed = f", {entry.failed} failed" if entry.failed else ""
         grid.add_row(
-            Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold"),
-            ProgressBar(total=1.0, completed=mine.share, width=24),
-            Text(f"{mine.share:6.1%}"),
-            Text(f"windows {entry.done}/{entry.total}{failed}", style="red" if entry.failed else ""),
+            Text(""),
+            ProgressBar(total=1.0, completed=mine.share, width=20),
+            Text(f"{mine.share:.1%}"),
+            Text(f"windows {entry.done}/{entry.total}"),
             Text(f"{entry.rows_copied + mine.rows_running:,.0f} rows"),
             Text(human_bytes(mine.bytes)),
             Text(state, style="green" if entry.finished else ""),
         )
         parts.append(grid)
-        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
-        span += f", {entry.rows_deleted:,} dual-written rows replaced"
-        parts.append(Text(span, style="dim"))
+        if entry.failed:
+            parts.append(Text(f"  {entry.failed} windows failed", style="red"))
+        if entry.rows_deleted:
+            parts.append(Text(f"  {entry.rows_deleted:,} dual-written rows replaced", style="dim"))
     if rate is not None:
         left = rate.seconds_left
         eta = duration(left) if left is not None and snapshot.share < 1 else "-"

@@ -7,7 +7,7 @@ SELECT pg_catalog.split_part(a.application_name, '/', 2)::bigint AS backfill,
        coalesce(p.bytes_processed, 0)::bigint AS bytes,
        p.pid IS NOT NULL AS copying,
        coalesce(a.wait_event_type = 'Lock', false) AS blocked,
-       coalesce(a.client_addr::text, 'local') AS client
+       coalesce(pg_catalog.host(a.client_addr), 'local') AS client
 FROM pg_catalog.pg_stat_activity AS a
 LEFT JOIN pg_catalog.pg_stat_progress_copy AS p ON p.pid = a.pid AND p.command = 'COPY FROM'
 WHERE a.application_name ~ '^hyperfill/[0-9]{1,18}/[0-9]{1,9}$'

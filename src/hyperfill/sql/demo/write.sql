@@ -1,0 +1,2 @@
+-- What an application does: one row.
+INSERT INTO {table} VALUES ({values})
