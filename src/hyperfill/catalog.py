@@ -187,9 +187,15 @@ def parse_columns(connection: Connection, text: str) -> list[str]:
             current += character
     names = []
     for part in [*parts, current]:
-        name = parse_name(connection, part.strip())
+        try:
+            name = parse_name(connection, part.strip())
+        except UsageError:
+            name = []
         if len(name) != 1:
-            raise UsageError(f"{part.strip()!r} is not a column name")
+            raise UsageError(
+                f"--columns {text!r}: {part.strip()!r} is not a column name",
+                hint='write names as in SQL, separated by commas: time,"Value",raw',
+            )
         names.append(name[0])
     return names
 

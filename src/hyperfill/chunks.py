@@ -22,11 +22,13 @@ from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.timeline import Span
-from hyperfill.window import Order
+from hyperfill.window import MovedColumn, Order
 
 log = logging.getLogger(__name__)
 
-_SAMPLE_ROWS = 1000
+_SAMPLE_ROWS = 1000  # among which rows for every space partition are looked for
+_FEW_ROWS = 20
+_LARGEST_VALUE = 1_000_000  # characters; a chunk is not worth sending more
 # A lock that is not free at once is tried for again, but not for long: the window can still do without.
 _PATIENCE = 10.0
 _MAX_CELLS = 64
@@ -44,6 +46,10 @@ class ChunkMaker:
         self._tried: set[int] = set()
         self._patterns: list[list[str | None]] | None = None
         self._able = True
+        # NULL passes CHECK and foreign keys, so a pattern needs only what must not be NULL.
+        spaces = {name for name, _ in hypertable.partitions} | {order.target.column}
+        required = {c.name for c in hypertable.relation.columns if c.not_null} | spaces
+        self._needed = [c for c in order.columns if c.target in required]
 
     def missing(self, span: Span, estimate: int) -> list[Span]:
         """Cells of a window that have no chunk as far as this worker knows, and rows to come."""
@@ -83,7 +89,7 @@ class ChunkMaker:
             self._able = False
             return
         time_text = order.target.time_type.text(ordinal)
-        at = next(i for i, c in enumerate(order.columns) if c.target == order.target.column)
+        at = next(i for i, c in enumerate(self._needed) if c.target == order.target.column)
         rows = [
             sql.SQL("({})").format(
                 sql.SQL(", ").join(sql.Literal(time_text if i == at else value) for i, value in enumerate(pattern))
@@ -101,7 +107,7 @@ class ChunkMaker:
             target.execute(
                 sql.SQL(query("window/make_chunk")).format(
                     relation=relation,
-                    columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in order.columns),
+                    columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in self._needed),
                     rows=sql.SQL(", ").join(rows),
                 )
             )
@@ -111,19 +117,22 @@ class ChunkMaker:
         """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""
         order = self._order
         spaces = order.hypertable.partitions
-        columns = []
-        for column in order.columns:
-            name = sql.Identifier("r", column.source)
-            expression = sql.SQL("{}::{}").format(name, sql.SQL(cast(Any, column.cast))) if column.cast else name
-            columns.append(sql.SQL("{}::text").format(expression))
         found: list[Any] = source.execute(
             sql.SQL(query("window/sample")).format(
-                columns=sql.SQL(", ").join(columns),
+                columns=sql.SQL(", ").join(self._text(c) for c in self._needed),
                 relation=order.source.relation.identifier,
                 column=sql.Identifier(order.source.column),
-                limit=sql.Literal(_SAMPLE_ROWS if spaces else 1),
+                size=sql.SQL(" + ").join(
+                    sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(sql.Identifier("r", c.source))
+                    for c in self._needed
+                ),
+                limit=sql.Literal(_SAMPLE_ROWS if spaces else _FEW_ROWS),
             )
         ).fetchall()
+        if not spaces:
+            found = found[:1]
+        if any(len(value) > _LARGEST_VALUE for row in found for value in row if value is not None):
+            return []
         chosen: dict[tuple[Any, ...], list[str | None]] = {}
         seen: dict[tuple[Any, ...], tuple[int, ...]] = {}
         for row in found:
@@ -136,8 +145,15 @@ class ChunkMaker:
             chosen.setdefault(seen[values], list(row))
         return list(chosen.values())
 
+    @staticmethod
+    def _text(column: MovedColumn) -> sql.Composed:
+        name = sql.Identifier("r", column.source)
+        if column.cast:
+            return sql.SQL("{}::{}::text").format(name, sql.SQL(cast(Any, column.cast)))
+        return sql.SQL("{}::text").format(name)
+
     def _value(self, row: Any, name: str) -> Any:
-        index = next((i for i, c in enumerate(self._order.columns) if c.target == name), None)
+        index = next((i for i, c in enumerate(self._needed) if c.target == name), None)
         return None if index is None else row[index]
 
     def _partition(self, target: Connection, name: str, count: int, value: str | None) -> int:
