@@ -258,6 +258,26 @@ def compressed(target: Server, hypertable: Hypertable, span: Span) -> list[Findi
     ]
 
 
+def locks(connection: Connection, target: Server, hypertable: Hypertable, jobs: int) -> list[Finding]:
+    """Room for the locks of a DELETE, which before TimescaleDB 2.29 locks every chunk of the hypertable."""
+    if target.timescaledb is None or target.timescaledb >= (2, 29) or not hypertable.chunks:
+        return []
+    room, indexes = _row(connection, "preflight/locks", oid=hypertable.relation.oid)
+    needed = jobs * len(hypertable.chunks) * (1 + indexes)
+    if needed < room * 0.8:
+        return []
+    return [
+        Finding(
+            "warning",
+            "locks",
+            f"a DELETE in TimescaleDB {target.timescaledb_text} locks all {len(hypertable.chunks)} chunks: {jobs} "
+            "workers "
+            f"may need {needed:,} locks, and the server has room for {room:,}",
+            hint="use fewer --jobs, or raise max_locks_per_transaction and restart the server",
+        )
+    ]
+
+
 def completion_point(
     connections: tuple[Connection, Connection], source: Server, time_type: TimeType, end: int
 ) -> list[Finding]:

@@ -141,6 +141,7 @@ class _Preparation:
             return
         self.note(preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
         self.note(preflight.compressed(there, hypertable, span))
+        self.note(preflight.locks(target, there, hypertable, self.jobs))
         time_attribute = relation.column(axis.column)
         nullable = time_attribute is not None and not time_attribute.not_null
         self.note(preflight_rows.source_rows(source, axis, span, spec, nullable))

@@ -240,5 +240,6 @@ _HINTS = {
     "23503": "the referenced row is missing on the target: load the referenced table first",
     "23505": "a row with this key exists outside the window, or was dual-written just now",
     "42501": "the role lost a right since the run began",
+    "53200": "out of shared memory usually means locks: use fewer --jobs, or raise max_locks_per_transaction",
     "57014": "somebody cancelled the statement",
 }

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from hyperfill import __version__
 from hyperfill.cli.options import Json, MoveOptions, Target, require_target
 from hyperfill.cli.output import print_error, say
+from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.errors import HyperfillError, Interrupted, UsageError
 
 app = App(
@@ -18,6 +19,8 @@ app = App(
     version=__version__,
     help="Fill TimescaleDB hypertables with history, exactly once, while the application keeps writing.",
     help_format="plaintext",
+    # Otherwise every signal would end with 130, SIGTERM as well, and without a word.
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -93,6 +96,17 @@ def clean(
     return ledger_commands.clean(require_target(target), backfill=backfill, force=force)
 
 
+@app.command
+def demo() -> int:
+    """The whole story on real data and two embedded servers, in a minute; nothing of yours is touched."""
+    from hyperfill.demo import demo as tell
+
+    return tell()
+
+
+app.command(sandbox_app)
+
+
 def main() -> None:
     """The entry point. Every way out has an exit code; docs/exit-codes.md lists them."""
     sys.exit(invoke(sys.argv[1:]))
@@ -115,6 +129,8 @@ def invoke(arguments: list[str]) -> int:
     except Interrupted as interrupted:
         say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
         return interrupted.exit_code
+    except KeyboardInterrupt:
+        return 130  # before a command listened to signals, or after
     except BrokenPipeError:
         # The reader of our output is gone (a pager, head): nothing to report, and nobody to report it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
