@@ -30,6 +30,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         for signum in _HEARD:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue  # nohup
             self._previous[signum] = signal.signal(signum, self._hear)
         return self
 

@@ -107,11 +107,6 @@ def demo() -> int:
 app.command(sandbox_app)
 
 
-def main() -> None:
-    """The entry point. Every way out has an exit code; docs/exit-codes.md lists them."""
-    sys.exit(invoke(sys.argv[1:]))
-
-
 def invoke(arguments: list[str]) -> int:
     """Run a command line; the exit code. A traceback is shown only where HYPERFILL_TRACEBACK is set."""
     try:
