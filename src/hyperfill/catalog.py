@@ -165,7 +165,7 @@ def read_server(connection: Connection) -> Server:
 def parse_name(connection: Connection, text: str) -> list[str]:
     """The parts of a possibly qualified SQL name. Raises `UsageError` where SQL could not read it."""
     try:
-        row: Any = fetch_one(connection, query("catalog/parse_name"), text)
+        row: Any = fetch_one(connection, query("catalog/parse_name"), [text])
         return list(row[0])
     except psycopg.DataError as error:
         raise UsageError(

@@ -237,7 +237,7 @@ def resolve_commit(connection: Connection, backfill: int, window: int) -> tuple[
 
 def pending(connection: Connection, backfill: int) -> int:
     """How many windows are neither done nor failed, whether or not somebody holds them."""
-    return int(str(fetch_one(connection, query("ledger/pending"), backfill)[0]))
+    return int(str(fetch_one(connection, query("ledger/pending"), [backfill])[0]))
 
 
 def failed_windows(connection: Connection, backfill: int) -> list[dict[str, Any]]:
@@ -276,7 +276,7 @@ def remove(connection: Connection, entry: Entry) -> None:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
             lock_hypertable(connection, entry.hypertable_oid)
-            if fetch_one(connection, query("ledger/try_exclusive"), entry.id)[0]:
+            if fetch_one(connection, query("ledger/try_exclusive"), [entry.id])[0]:
                 # Workers of a run that was killed may still hold a window for a second or two.
                 connection.execute(query("ledger/lock_for_clean"), [entry.id])
                 connection.execute(query("ledger/delete_backfill"), [entry.id])

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from hyperfill.catalog import Hypertable, Server, quote_name
 from hyperfill.errors import Finding, first_line
-from hyperfill.session import Connection
+from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.survey import Axis
 from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType
@@ -39,9 +39,7 @@ def moment_of(time_type: TimeType, ordinal: int) -> str | None:
 
 
 def _row(connection: Connection, name: Any, **arguments: Any) -> tuple[Any, ...]:
-    row = connection.execute(query(name), arguments).fetchone()
-    assert row is not None
-    return row
+    return fetch_one(connection, query(name), arguments)
 
 
 def servers(source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection]) -> list[Finding]:
@@ -344,10 +342,13 @@ def completion_point(
 
 def condition(connection: Connection, axis: Axis, where: str, role: str) -> list[Finding]:
     """Whether --where is one whole boolean expression of this side's columns."""
-    statement = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where.replace("%", "%%"))))
+    doubled = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where.replace("%", "%%"))))
+    alone = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where)))
     try:
         # A parameter makes the driver use the extended protocol, in which a second statement cannot hide.
-        connection.execute(statement, [0], prepare=False)
+        connection.execute(doubled + sql.SQL(" OFFSET %s"), [0], prepare=False)
+        # And without: then the condition cannot use a parameter of ours.
+        connection.execute(alone)
     except psycopg.Error as error:
         return [
             Finding(

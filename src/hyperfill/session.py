@@ -7,8 +7,8 @@ None of that may depend on how somebody configured a role.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, LiteralString
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from psycopg import conninfo as pq_conninfo
@@ -149,14 +149,11 @@ def qualified(schema: str, name: str) -> sql.Identifier:
 
 
 def fetch_one(
-    connection: Connection, statement: LiteralString | sql.Composed, *arguments: object
-) -> tuple[object, ...]:
+    connection: Connection,
+    statement: LiteralString | sql.Composed,
+    arguments: Sequence[object] | Mapping[str, object] | None = None,
+) -> tuple[Any, ...]:
     """The single row of a query that always has one."""
-    row = connection.execute(statement, arguments or None).fetchone()
+    row = connection.execute(statement, arguments).fetchone()
     assert row is not None
     return row
-
-
-def refuse_unreadable(error: psycopg.Error, what: str) -> Refused:
-    """A statement of preflight that the server would not run, as a refusal that says what it was for."""
-    return Refused(f"{what}: {first_line(error)} (SQLSTATE {error.sqlstate or 'none'})")

@@ -80,9 +80,7 @@ class Survey:
 def survey(connection: Connection, server: Server, axis: Axis, span: Span) -> Survey:
     """Look at the source in `span`. Costs a few index probes, or one scan where there is no index."""
     bare = Axis(axis.relation, axis.column, axis.time_type)  # a user's condition only makes probes slower
-    heap, everything = cast(
-        tuple[int, int], fetch_one_with(connection, query("survey/size"), {"oid": axis.relation.oid})
-    )
+    heap, everything = cast(tuple[int, int], fetch_one(connection, query("survey/size"), {"oid": axis.relation.oid}))
     chunks = (
         read_chunks(connection, axis.relation, axis.time_type)
         if is_hypertable(connection, server, axis.relation)
@@ -104,12 +102,6 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span) -> Su
     if first is not None and last is not None:
         density = Density(_bins(connection, bare, span, first, last, chunks))
     return Survey(axis, span, first, last, indexed, scan_bytes, everything or heap, density, chunks)
-
-
-def fetch_one_with(connection: Connection, statement: Any, arguments: dict[str, Any]) -> tuple[Any, ...]:
-    row = connection.execute(statement, arguments).fetchone()
-    assert row is not None
-    return row
 
 
 def _ordinal(axis: Axis, row: tuple[Any, ...] | None) -> int | None:
@@ -261,7 +253,7 @@ def _bins_of_statistics(connection: Connection, axis: Axis, total: float) -> lis
 
 
 def _bins_of_sample(connection: Connection, axis: Axis, total: float) -> list[tuple[int, int, float]]:
-    pages = max(1, cast(int, fetch_one_with(connection, query("survey/size"), {"oid": axis.relation.oid})[0]) // 8192)
+    pages = max(1, cast(int, fetch_one(connection, query("survey/size"), {"oid": axis.relation.oid})[0]) // 8192)
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / pages)
     rows = connection.execute(axis.compose("survey/sample", percent=sql.Literal(percent))).fetchall()
     values = sorted(axis.time_type.ordinal(cast(str, r[0])) for r in rows if not cast(str, r[0]).endswith("infinity"))

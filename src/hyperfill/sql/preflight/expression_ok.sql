@@ -2,4 +2,4 @@
 -- it cannot be valid in the other. LIMIT 0: it is parsed and planned, not run.
 SELECT 1 FROM {relation} AS r WHERE CASE WHEN {condition}
 THEN true ELSE false END AND ({condition}
-) LIMIT 0 OFFSET %s
+) LIMIT 0
