@@ -257,7 +257,7 @@ class _Watch:
 
     def check(self) -> None:
         if self._side.wait(selectors.EVENT_READ, 0):
-            self._side.pgconn.consume_input()
+            _guard(self._side, self._side.pgconn.consume_input)
             self._side.pgconn.is_busy()  # makes libpq parse what is complete
             if self._notices > self._seen:
                 self._seen, self._since = self._notices, None
