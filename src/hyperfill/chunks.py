@@ -50,6 +50,10 @@ class ChunkMaker:
         spaces = {name for name, _ in hypertable.partitions} | {order.target.column}
         required = {c.name for c in hypertable.relation.columns if c.not_null} | spaces
         self._needed = [c for c in order.columns if c.target in required]
+        # Said as NULL and not left out: a DEFAULT would run, and take values from its sequence.
+        self._empty = [
+            c.name for c in hypertable.relation.columns if c.name not in required and not c.generated and c.insertable
+        ]
 
     def missing(self, span: Span, estimate: int) -> list[Span]:
         """Cells of a window that have no chunk as far as this worker knows, and rows to come."""
@@ -92,10 +96,16 @@ class ChunkMaker:
         at = next(i for i, c in enumerate(self._needed) if c.target == order.target.column)
         rows = [
             sql.SQL("({})").format(
-                sql.SQL(", ").join(sql.Literal(time_text if i == at else value) for i, value in enumerate(pattern))
+                sql.SQL(", ").join(
+                    [
+                        *(sql.Literal(time_text if i == at else value) for i, value in enumerate(pattern)),
+                        *(sql.NULL for _ in self._empty),
+                    ]
+                )
             )
             for pattern in self._patterns
         ]
+        names = [c.target for c in self._needed] + self._empty
         relation = order.target.relation.identifier
         here = order.target.condition(Span(ordinal, ordinal + 1), alias=None)
         with target.transaction():
@@ -107,7 +117,7 @@ class ChunkMaker:
             target.execute(
                 sql.SQL(query("window/make_chunk")).format(
                     relation=relation,
-                    columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in self._needed),
+                    columns=sql.SQL(", ").join(sql.Identifier(name) for name in names),
                     rows=sql.SQL(", ").join(rows),
                 )
             )

@@ -124,9 +124,9 @@ class Claim:
 
 def exists(connection: Connection) -> bool:
     """Whether the target has a ledger. Raises `Refused` where a newer version of hyperfill made it."""
-    if not fetch_one(connection, query("ledger/version"))[0]:
-        return False
     try:
+        if not fetch_one(connection, query("ledger/version"))[0]:
+            return False
         version = int(str(fetch_one(connection, "SELECT version FROM hyperfill.ledger")[0]))
     except psycopg.errors.InsufficientPrivilege:
         raise Refused(

@@ -151,7 +151,7 @@ def _key(span: Span) -> tuple[int, int]:
 def _split(cell: Span, density: Density, max_rows: int, step: int | None, depth: int = 0) -> list[PlannedWindow]:
     """A cell in pieces of at most `max_rows` estimated rows, or of `step` ordinals."""
     rows = density.rows(cell)
-    whole = [PlannedWindow(cell, round(rows), occupied=True)]
+    whole = [_occupied(cell, rows)]
     if cell.lower is None:
         return whole
     if step is not None:
@@ -159,7 +159,7 @@ def _split(cell: Span, density: Density, max_rows: int, step: int | None, depth:
         if (cell.upper - first) // step > MAX_WINDOWS:
             raise Refused(f"--window would cut one chunk into more than {MAX_WINDOWS:,} pieces")
         spans = cut(cell, range(first, cell.upper, step))
-        return [PlannedWindow(s, round(density.rows(s)), occupied=True) for s in spans]
+        return [_occupied(s, density.rows(s)) for s in spans]
     if rows <= max_rows * 1.1 or depth > 8:
         return whole
     fine = split_even(cell, min(2048, _FINE_PIECES * int(rows / max_rows + 1)))
@@ -172,20 +172,23 @@ def _split(cell: Span, density: Density, max_rows: int, step: int | None, depth:
     for piece in fine[1:]:
         piece_rows = density.rows(piece)
         if current_rows + piece_rows / 2 > aim:
-            pieces += (
-                _split(current, density, max_rows, None, depth + 1)
-                if current_rows > 2 * max_rows
-                else [PlannedWindow(current, round(current_rows), occupied=True)]
-            )
+            pieces += _settle(current, current_rows, density, max_rows, depth)
             current, current_rows = piece, piece_rows
         else:
             current, current_rows = Span(current.lower, piece.upper), current_rows + piece_rows
-    pieces += (
-        _split(current, density, max_rows, None, depth + 1)
-        if current_rows > 2 * max_rows
-        else [PlannedWindow(current, round(current_rows), occupied=True)]
-    )
-    return pieces
+    return pieces + _settle(current, current_rows, density, max_rows, depth)
+
+
+def _settle(span: Span, rows: float, density: Density, max_rows: int, depth: int) -> list[PlannedWindow]:
+    """A piece as it is, or cut once more where a fine piece alone holds far too much."""
+    if rows > 2 * max_rows:
+        return _split(span, density, max_rows, None, depth + 1)
+    return [_occupied(span, rows)]
+
+
+def _occupied(span: Span, rows: float) -> PlannedWindow:
+    # Never 0: that means "seems empty", and no chunk would be made for the window beforehand.
+    return PlannedWindow(span, max(1, round(rows)), occupied=True)
 
 
 def _merge(pieces: Sequence[PlannedWindow], max_rows: int) -> list[PlannedWindow]:

@@ -137,6 +137,15 @@ def _redact(text: str, parameters: Mapping[str, str]) -> str:
 
 def pin(connection: Connection, role: Role) -> None:
     """Set every session setting that values or guarantees depend on, of those that this server has."""
+    for attempt in range(5):
+        # By itself, and first: under a statement_timeout of a few milliseconds, set for the database or
+        # the role, the statement below would not get through.
+        try:
+            connection.execute("SET statement_timeout = 0")
+            break
+        except psycopg.errors.QueryCanceled:
+            if attempt == 4:
+                raise
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
     if role == "target":
