@@ -10,7 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from heapq import heappop, heappush
+from itertools import pairwise
+from math import fsum
 
 from hyperfill.errors import Refused
 from hyperfill.timeline import Span, TimeType, cut, grid_floor, split_even
@@ -38,15 +40,23 @@ class Density:
 
     def __init__(self, bins: Iterable[tuple[int, int, float]]) -> None:
         """`bins`: (lower, upper, rows), half-open; overlaps add up."""
-        points: dict[int, float] = {}
-        for lower, upper, rows in bins:
-            if upper > lower and rows > 0:
-                points[lower] = points.get(lower, 0.0) + rows / (upper - lower)
-                points[upper] = points.get(upper, 0.0) - rows / (upper - lower)
-        self._edges = sorted(points)
-        slopes = list(accumulate(points[e] for e in self._edges))
-        steps = [max(0.0, s) * (b - a) for s, (a, b) in zip(slopes, pairwise(self._edges), strict=False)]
-        self._totals = [0.0, *accumulate(steps)]
+        known = [(lower, upper, rows / (upper - lower)) for lower, upper, rows in bins if upper > lower and rows > 0]
+        starts = sorted(range(len(known)), key=lambda i: known[i][0])
+        self._edges = sorted({edge for lower, upper, _ in known for edge in (lower, upper)})
+        self._totals = [0.0]
+        active: dict[int, float] = {}
+        ends: list[tuple[int, int]] = []
+        at = 0
+        for edge, following in pairwise(self._edges):
+            while ends and ends[0][0] <= edge:
+                del active[heappop(ends)[1]]
+            while at < len(starts) and known[starts[at]][0] <= edge:
+                active[starts[at]] = known[starts[at]][2]
+                heappush(ends, (known[starts[at]][1], starts[at]))
+                at += 1
+            # Summed anew for each stretch: adding and subtracting slopes would leave the rounding error
+            # of one crowded microsecond behind, larger than everything else together.
+            self._totals.append(self._totals[-1] + fsum(active.values()) * (following - edge))
 
     @property
     def total(self) -> float:
