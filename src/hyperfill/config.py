@@ -23,12 +23,7 @@ def load(path: Path, given: dict[str, Any]) -> tuple[list[Spec], Limits]:
 
     Raises `UsageError` with every problem of the file.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path}: {error}") from None
+    document = _read(path)
     tables = document.pop("backfill", [])
     problems: list[str] = []
     extra = sorted(given.keys() & _TABLE_ONLY)
@@ -47,6 +42,23 @@ def load(path: Path, given: dict[str, Any]) -> tuple[list[Spec], Limits]:
     if problems:
         raise UsageError(f"--config {path}:\n" + "\n".join(f"  {p}" for p in problems))
     return [build_spec(s) for s in sections], build_limits({**shared, **given})
+
+
+def shared_target(path: Path) -> str | None:
+    """The target that a configuration names, for commands that need nothing else of it. Raises `UsageError`."""
+    value = _read(path).get("target")
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"--config {path}: target = {value!r} is not a text")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from None
 
 
 def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], problems: list[str]) -> dict[str, Any]:

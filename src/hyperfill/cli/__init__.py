@@ -72,10 +72,9 @@ def _target(target: str | None, config: str | None) -> str:
     if target is None and config is not None:
         from pathlib import Path
 
-        from hyperfill.config import load
+        from hyperfill.config import shared_target
 
-        specs, _ = load(Path(config), {})
-        return specs[0].target
+        target = shared_target(Path(config))
     return require_target(target)
 
 

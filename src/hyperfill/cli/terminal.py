@@ -14,6 +14,7 @@ from hyperfill.errors import Finding
 from hyperfill.progress import Level, Rate, Snapshot
 from hyperfill.quantities import duration, human_bytes
 
+_IDLE = {"planned": "not done"}  # nobody works on it now, as far as the target's sessions tell
 _STYLE = {"info": "", "warning": "yellow", "error": "bold red", "note": "dim"}
 
 
@@ -60,7 +61,7 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
         title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
         span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
         parts.append(title + Text(span, style="dim not bold"))
-        state = "done" if entry.finished else "moving" if entry.phase == "planned" else entry.phase
+        state = "done" if entry.finished else "moving" if mine.activity else _IDLE.get(entry.phase, entry.phase)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(
             Text(""),
