@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, cast
 
 import psycopg
@@ -84,30 +85,48 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
                 f"the target has TimescaleDB {target.timescaledb_text}; 2.11 is the oldest known to work",
             )
         )
+    same_cluster = source.system_identifier is not None and source.system_identifier == target.system_identifier
+    needed = 2 * jobs if same_cluster else jobs
     for role, connection in zip(("source", "target"), connections, strict=True):
         free = _row(connection, "preflight/connections")[0]
-        if free is not None and free < jobs:
+        if free is not None and free < needed:
             findings.append(
                 Finding(
                     "error",
                     "connections",
-                    f"the {role} has {free} free connections for this role, and {jobs} workers need one each",
+                    f"the {role} has {free} free connections for this role, and {jobs} workers need {needed}",
                     hint="use fewer --jobs, or raise max_connections",
                 )
             )
     return findings
 
 
+def same_database(source: Server, target: Server, connections: tuple[Connection, Connection]) -> bool:
+    """Whether both ends are one database, also where a role may not ask for the cluster's identity.
+
+    A standby of the target counts as the target: its identity is the same.
+    """
+    if source.system_identifier and target.system_identifier:
+        return (source.system_identifier, source.database_oid) == (target.system_identifier, target.database_oid)
+    mark = {"first": random.randrange(1, 2**31), "second": random.randrange(1, 2**31)}
+    fetch_one(connections[1], query("preflight/mark"), mark)
+    try:
+        return bool(fetch_one(connections[0], query("preflight/see_mark"), mark)[0])
+    finally:
+        fetch_one(connections[1], query("preflight/unmark"), mark)
+
+
 def same_relation(
-    source: Server, target: Server, axis: Axis, hypertable: Hypertable, connection: Connection
+    source: Server,
+    target: Server,
+    axis: Axis,
+    hypertable: Hypertable,
+    connections: tuple[Connection, Connection],
 ) -> list[Finding]:
     """Refuse to copy a relation onto itself, also through a standby or one of its chunks."""
-    if source.system_identifier is None or source.system_identifier != target.system_identifier:
+    if not same_database(source, target, connections):
         return []
-    if source.database_oid != target.database_oid:
-        return []
-    related = _row(connection, "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]
-    if not related:
+    if not _row(connections[1], "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]:
         return []
     return [
         Finding(

@@ -66,6 +66,7 @@ class _Preparation:
     def __init__(self, spec: Spec, jobs: int) -> None:
         self.spec = spec
         self.jobs = jobs
+        self.address = ""
         self.result = Prepared(spec, spec.table, spec.hypertable or spec.table)
 
     def note(self, findings: list[Finding]) -> None:
@@ -104,6 +105,8 @@ class _Preparation:
     def check(self, source: Connection, target: Connection) -> None:
         spec, result = self.spec, self.result
         here, there = catalog.read_server(source), catalog.read_server(target)
+        # Where a service keeps the cluster's identity to itself, its address must do.
+        self.address = f"{source.info.host}:{source.info.port}"
         self.note(preflight.servers(here, there, self.jobs, (source, target)))
         relation = self.attempt("table", lambda: catalog.resolve(source, spec.table, "source", "--table"))
         if relation:
@@ -119,7 +122,7 @@ class _Preparation:
             self.note(preflight.target_rights(target, hypertable))
             raise _Stop
         target_axis = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type, spec.where)
-        self.note(preflight.same_relation(here, there, axis, hypertable, target))
+        self.note(preflight.same_relation(here, there, axis, hypertable, (source, target)))
         self.note(preflight.source_rights(source, axis))
         self.note(preflight.target_rights(target, hypertable))
         found_triggers, has_triggers = preflight.triggers_and_keys(target, hypertable)
@@ -219,7 +222,7 @@ class _Preparation:
     def define(self, server: Server, axis: Axis, hypertable: Hypertable, order: Order, span: Span) -> ledger.Definition:
         spec = self.spec
         types = {c.name: c.type for c in hypertable.relation.columns}
-        identifier = server.system_identifier or "unknown"
+        identifier = server.system_identifier or self.address
         return ledger.Definition(
             hypertable=hypertable.relation.quoted,
             hypertable_oid=hypertable.relation.oid,

@@ -150,6 +150,11 @@ def build_spec(values: dict[str, Any]) -> Spec:
                 f"--{name} is required: a libpq conninfo, or HYPERFILL_{name.upper()}",
                 hint="an empty conninfo ('') means PG* variables alone",
             )
+    for name, value in values.items():
+        # An unset variable of a script must not widen what is moved: "no condition", "no lower bound".
+        if value == "" and name not in ("source", "target"):
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is empty: leave it out, or say what you mean")
     rows = values.get("max_window_rows")
     if rows is not None and rows < 1:
         raise UsageError(f"--max-window-rows must be at least 1, not {rows}")

@@ -74,7 +74,7 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
         )
         parts.append(grid)
         if entry.failed:
-            parts.append(Text(f"  {entry.failed} windows failed", style="red"))
+            parts.append(Text(f"  {entry.failed} window{'s' if entry.failed > 1 else ''} failed", style="red"))
         if entry.rows_deleted:
             parts.append(Text(f"  {entry.rows_deleted:,} dual-written rows replaced", style="dim"))
     if rate is not None:
