@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli", "tests.fixtures.pair"]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_")
 

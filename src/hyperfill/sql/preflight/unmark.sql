@@ -1,0 +1,2 @@
+-- Take the mark away.
+SELECT pg_catalog.pg_advisory_unlock(%(first)s::int, %(second)s::int)

@@ -1,0 +1,2 @@
+-- Whether the target has a row in this stretch.
+SELECT EXISTS (SELECT FROM {relation} WHERE {window})
