@@ -67,6 +67,7 @@ class Column:
     generated: bool
     identity: str
     default_expression: str | None
+    default_computed: bool
     sequence_oid: int | None
     selectable: bool
     insertable: bool

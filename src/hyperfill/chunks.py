@@ -107,7 +107,7 @@ class ChunkMaker:
         ]
         names = [c.target for c in self._needed] + self._empty
         relation = order.target.relation.identifier
-        here = order.target.condition(Span(ordinal, ordinal + 1), alias=None)
+        here = order.target.condition(Span(ordinal, ordinal + 1))
         with target.transaction():
             target.execute("SELECT set_config('application_name', %s, true)", [f"hyperfill/{order.backfill}/chunk"])
             found = target.execute(sql.SQL(query("window/anything")).format(relation=relation, window=here)).fetchone()

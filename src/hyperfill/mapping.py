@@ -84,9 +84,15 @@ def match(
             findings.append(problem)
         moved.append(MovedColumn(theirs.name, column.name, cast))
         binary &= column.binary_safe and (theirs.binary_safe or cast is not None)
-    left = [c for c in source.columns if c.name not in used and (wanted is None or c.name in wanted)]
+    computed = {c.name for c in target.relation.columns if c.generated}
+    left = [c for c in source.columns if c.name not in used and c.name not in computed]
     findings += _left_behind(left, [m.target for m in moved]) if wanted is None else []
-    if len(moved) <= 1 and len(insertable) > 1 and not findings:
+    replaced = [c for c in source.columns if c.name in computed and not c.generated]
+    if replaced:
+        listed = ", ".join(quote_name(c.name) for c in replaced)
+        text = f"the target computes {listed} itself: the source's values are not moved"
+        findings.append(Finding("note", "generated", text))
+    if len(moved) <= 1 and len(insertable) > 1 and not any(f.severity == "error" for f in findings):
         findings.append(Finding("error", "no-columns", "source and target have no column in common but the time"))
     return Mapping(tuple(moved), binary, tuple(target_only)), findings
 

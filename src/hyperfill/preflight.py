@@ -13,7 +13,7 @@ from hyperfill.errors import Finding, first_line
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.survey import Axis
-from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType
+from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType, milliseconds_of_uuid
 
 # TimescaleDB versions in which a DELETE in compressed chunks is known to remove the wrong rows:
 # (first bad, first good, what happens). Missed rows are seen by the count after the DELETE; these are not.
@@ -34,7 +34,7 @@ def moment_of(time_type: TimeType, ordinal: int) -> str | None:
         case Kind.DATE:
             return instant.text(min(ordinal * 86_400_000_000, instant.maximum))
         case Kind.UUID:
-            return instant.text((ordinal >> 80) * 1000)
+            return instant.text(milliseconds_of_uuid(ordinal) * 1000)
         case Kind.INTEGER:
             return None
 
@@ -94,7 +94,8 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
                 Finding(
                     "error",
                     "connections",
-                    f"the {role} has {free} free connections for this role, and {jobs} workers need {needed}",
+                    f"the {role} has {free} free connections for this role, "
+                    f"and {jobs} workers need {'two' if same_cluster else 'one'} each",
                     hint="use fewer --jobs, or raise max_connections",
                 )
             )
@@ -361,13 +362,13 @@ def completion_point(
 
 def condition(connection: Connection, axis: Axis, where: str, role: str) -> list[Finding]:
     """Whether --where is one whole boolean expression of this side's columns."""
-    doubled = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where.replace("%", "%%"))))
-    alone = axis.compose("preflight/expression_ok", condition=sql.SQL(cast(Any, where)))
+    text = sql.SQL(cast(Any, where))
     try:
-        # A parameter makes the driver use the extended protocol, in which a second statement cannot hide.
-        connection.execute(doubled + sql.SQL(" OFFSET %s"), [0], prepare=False)
-        # And without: then the condition cannot use a parameter of ours.
-        connection.execute(alone)
+        for name in ("preflight/expression_ok", "preflight/expression_whole"):
+            composed = axis.compose(name, condition=text).as_string(connection)
+            # A parameter makes the driver use the extended protocol, in which a second statement cannot hide.
+            connection.execute(cast(Any, composed.replace("%", "%%") + " OFFSET %s"), [0], prepare=False)
+            connection.execute(cast(Any, composed))  # and without: the condition cannot use a parameter of ours
     except psycopg.Error as error:
         return [
             Finding(

@@ -116,7 +116,7 @@ def _target_only(
     for column in mapping.target_only:
         expression = column.default_expression
         name = sql.Identifier("r", column.name)
-        if column.identity or (expression is not None and "(" in expression):
+        if column.identity or column.default_computed:
             renewed.append(quote_name(column.name))  # computed by the server: identity, nextval(), now(), ...
         elif expression is not None:
             filled.append((column.name, sql.SQL("{} IS DISTINCT FROM {}").format(name, sql.SQL(cast(Any, expression)))))

@@ -185,7 +185,7 @@ class _Preparation:
         result, spec = self.result, self.spec
         column = f"{catalog.quote_name(hypertable.time_column)} of {hypertable.relation.quoted}"
         lower = None
-        if spec.start is not None and spec.start.strip().lower() not in ("-infinity", ""):
+        if spec.start is not None and spec.start.strip().lower() != "-infinity":
             lower = read_bound(target, hypertable.time_type, spec.start, f"--start (column {column})")
         upper = read_bound(target, hypertable.time_type, spec.end, f"--end (column {column})")
         time_type = hypertable.time_type
@@ -247,7 +247,9 @@ class _Preparation:
     ) -> None:
         result, spec = self.result, self.spec
         grid = Grid(hypertable.time_type, hypertable.interval, [(c.lower, c.upper) for c in hypertable.chunks_in(span)])
-        found: Survey = survey(source, server, axis, span)
+        found: Survey | None = self.attempt("source-rows", lambda: survey(source, server, axis, span))
+        if found is None:
+            return
         occupied = occupied_cells(source, found, grid)
         windows = self.attempt(
             "window",

@@ -42,9 +42,12 @@ class Axis:
     def _type(self) -> Any:
         return self.time_type.sql_name
 
-    def condition(self, span: Span, *, finite: bool = False, alias: str | None = "r") -> sql.Composed:
-        """`span` as SQL, half-open. `finite` leaves -infinity out where the span is open below."""
-        column = sql.Identifier(alias, self.column) if alias else sql.Identifier(self.column)
+    def condition(self, span: Span, *, finite: bool = False) -> sql.Composed:
+        """`span` of the relation, which every statement calls r, half-open as SQL.
+
+        `finite` leaves -infinity out where the span is open below.
+        """
+        column = sql.Identifier("r", self.column)
         terms = [sql.SQL("{} < {}").format(column, self.literal(span.upper))]
         if span.lower is not None:
             terms.insert(0, sql.SQL("{} >= {}").format(column, self.literal(span.lower)))
@@ -136,7 +139,6 @@ def _probe(connection: Connection, found: Survey, grid: Grid) -> Iterator[Span]:
     """Skip ahead by index: many cells in one statement where rows are dense, a jump where they are not."""
     assert found.first is not None and found.last is not None
     axis = Axis(found.axis.relation, found.axis.column, found.axis.time_type)
-    statement = axis.compose("survey/occupied", type=sql.SQL(axis._type))
     position: int | None = found.first
     batch = 64
     with connection.transaction():
@@ -148,7 +150,11 @@ def _probe(connection: Connection, found: Survey, grid: Grid) -> Iterator[Span]:
                 for i, c in enumerate(cells)
             ]
             uppers = [axis.time_type.text(min(c.upper, found.last + 1)) for c in cells]
-            hits = [cast(int, row[0]) - 1 for row in connection.execute(statement, [lowers, uppers])]
+            # Literals, no parameters: a name in a composed statement may hold a percent sign.
+            statement = axis.compose(
+                "survey/occupied", type=sql.SQL(axis._type), lowers=sql.Literal(lowers), uppers=sql.Literal(uppers)
+            )
+            hits = [cast(int, row[0]) - 1 for row in connection.execute(statement)]
             yield from (cells[hit] for hit in hits)
             position = cells[-1].upper
             if len(hits) * 2 >= len(cells):

@@ -1,8 +1,9 @@
 """The axis of a hypertable: positions, bounds that people type, half-open spans and their exact partitions.
 
 Every position is a Python int, its *ordinal*: microseconds since 1970-01-01 00:00:00 (UTC for timestamptz) in the
-proleptic Gregorian calendar, days since 1970-01-01 for a date, the value itself for integers, the unsigned 128-bit
-value for a uuid. datetime ends at year 9999 and knows no BC, float loses microseconds after 2255; tables hold both.
+proleptic Gregorian calendar, days since 1970-01-01 for a date, the value itself for integers, the unsigned 122-bit
+value of a UUIDv7 without its six fixed bits. datetime ends at year 9999 and knows no BC, float loses microseconds
+after 2255; tables hold both.
 Pure: no I/O, no clock, no time zone database.
 """
 
@@ -75,7 +76,10 @@ _FORMS = {
     Kind.UUID: "it is neither a UUID of 32 hexadecimal digits in groups of 8-4-4-4-12 nor a timestamp with a time zone",
 }
 _EPOCH = {Kind.LOCAL: "1970-01-01T00:00:00", Kind.DATE: "1970-01-01", Kind.INTEGER: "0"}
-_MILLISECOND_SHIFT = 80  # a UUIDv7 begins with 48 bits of milliseconds, 80 more follow
+# A UUIDv7 is 48 bits of milliseconds, version 7 in four bits, 12 bits, the variant 10 in two, 62 bits. Its ordinal
+# leaves version and variant out: TimescaleDB refuses every literal that is no UUIDv7, and so each ordinal is one.
+_MILLISECOND_SHIFT = 74
+_RANDOM_A, _RANDOM_B = (1 << 12) - 1, (1 << 62) - 1
 _LAST_UUID_MILLISECOND = (1 << 48) - 1
 
 
@@ -118,7 +122,7 @@ class TimeType:
             if self.kind is Kind.INTEGER:
                 return self._within_digits(text)
             if self.kind is Kind.UUID:
-                return int(text.replace("-", ""), 16)
+                return self._uuid7(text)
             return self._within(moments.days(match) if self.kind is Kind.DATE else moments.microseconds(match))
         except Reason as refused:
             raise BoundError(text, self.sql_name, str(refused)) from None
@@ -173,6 +177,7 @@ class TimeType:
         if self.kind is Kind.INTEGER:
             return self._checked_integer(body)
         if self.kind is Kind.UUID and _PRINTED[Kind.UUID].fullmatch(body):
+            self._uuid7(body)
             return body.lower()
         match = moments.TYPED.fullmatch(body)
         if match is None:
@@ -207,6 +212,13 @@ class TimeType:
         elif not self.minimum - moments.LARGEST_OFFSET < local < self.maximum + moments.LARGEST_OFFSET:
             self._within(local)
         return head + zone + era
+
+    @staticmethod
+    def _uuid7(text: str) -> int:
+        value = int(text.replace("-", ""), 16)
+        if value >> 76 & 15 != 7 or value >> 62 & 3 != 2:
+            raise Reason("it is not a version 7 UUID: only those are in the order of time")
+        return value >> 80 << _MILLISECOND_SHIFT | (value >> 64 & _RANDOM_A) << 62 | value & _RANDOM_B
 
     def _lowest_uuid(self, local: int, offset: int | None) -> str:
         if offset is None:
@@ -249,7 +261,8 @@ class TimeType:
         if self.kind is Kind.DATE:
             return "".join(moments.date_text(ordinal))
         if self.kind is Kind.UUID:
-            digits = f"{ordinal:032x}"
+            high, random_a = ordinal >> _MILLISECOND_SHIFT, ordinal >> 62 & _RANDOM_A
+            digits = f"{high << 80 | 7 << 76 | random_a << 64 | 2 << 62 | ordinal & _RANDOM_B:032x}"
             return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         return moments.moment_text(ordinal, "+00" if self.kind is Kind.INSTANT else "")
 
@@ -268,7 +281,7 @@ TIME_TYPES: Mapping[str, TimeType] = MappingProxyType(
         "smallint": TimeType("smallint", Kind.INTEGER, -(2**15), 2**15 - 1),
         "integer": TimeType("integer", Kind.INTEGER, -(2**31), 2**31 - 1),
         "bigint": TimeType("bigint", Kind.INTEGER, -(2**63), 2**63 - 1),
-        "uuid": TimeType("uuid", Kind.UUID, 0, 2**128 - 1),
+        "uuid": TimeType("uuid", Kind.UUID, 0, 2**122 - 1),
     }
 )
 """The types a time column may have, by the name that format_type() gives them."""
@@ -277,6 +290,11 @@ TIME_TYPES: Mapping[str, TimeType] = MappingProxyType(
 def uuid_of_milliseconds(ms: int) -> int:
     """The ordinal of the lowest uuid that begins with ms milliseconds since 1970: no UUIDv7 of that time is below."""
     return ms << _MILLISECOND_SHIFT
+
+
+def milliseconds_of_uuid(ordinal: int) -> int:
+    """The inverse: milliseconds since 1970 at which a uuid's ordinal lies."""
+    return ordinal >> _MILLISECOND_SHIFT
 
 
 @dataclass(frozen=True, order=False)

@@ -176,7 +176,7 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
     Counted before and after: the command tag of a DELETE in compressed chunks is wrong before 2.20, and
     some versions left rows behind.
     """
-    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span, alias=None)}
+    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
 
     def count() -> int:
         row: Any = target.execute(sql.SQL(query("window/count")).format(**parts)).fetchone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_rows_at_every_edge_arrive_once(pair: Pair, name: str) -> None:
     assert {upper for _, _, upper, *_ in windows} >= {text(seam) for seam in one.seams}
     assert windows[0][1] == text(one.start)
     assert windows[-1][2] == text(one.end)
-    assert all(a[2] == b[1] for a, b in zip(windows, windows[1:], strict=False))
+    assert all(a[2] == b[1] for a, b in pairwise(windows))
 
 
 @pytest.mark.parametrize("name", ["smallint-ends", "integer-ends", "bigint", "date-bc", "timestamptz"])
@@ -187,7 +188,8 @@ def test_settings_of_the_servers_change_nothing(pair: Pair) -> None:
         "CREATE INDEX ON m (time)",
         r"""INSERT INTO m SELECT '2024-03-01T00:00:00Z'::timestamptz + n * interval '7 minutes', '2024-02-01',
             '2024-05-04 03:02:01.000001', make_interval(years => 1, days => -n, secs => n / 7.0), n / 7.0, n / 7.0,
-            '\x00ff5c27', ROW('2024-02-03T04:05:06Z'::timestamptz, (n / 7.0)::float8)::reading FROM generate_series(0, 2000) AS n""",
+            '\x00ff5c27', ROW('2024-02-03T04:05:06Z'::timestamptz, (n / 7.0)::float8)::reading
+            FROM generate_series(0, 2000) AS n""",
     )
     pair.on_target(
         "SELECT create_hypertable('m', 'time', chunk_time_interval => interval '1 day')",
@@ -234,7 +236,8 @@ def test_a_chunk_with_skewed_rows_is_split_by_rows(pair: Pair) -> None:
     pair.both("CREATE TABLE m (time timestamptz NOT NULL, n int)")
     pair.on_source(
         "INSERT INTO m SELECT '2024-01-01Z'::timestamptz + i * interval '1 minute', i FROM generate_series(0, 1439) i",
-        "INSERT INTO m SELECT '2024-01-01 12:00Z'::timestamptz + i * interval '3 ms', i FROM generate_series(0, 19999) i",
+        "INSERT INTO m SELECT '2024-01-01 12:00Z'::timestamptz + i * interval '3 ms', i"
+        " FROM generate_series(0, 19999) i",
         "CREATE INDEX ON m (time)",
         "ANALYZE m",
     )
@@ -259,7 +262,7 @@ def test_a_window_length_cuts_at_its_multiples(pair: Pair) -> None:
     report = pair.run("m", *options)
     day = "2024-01-0{} {}:00:00+00"
     edges = [day.format(*e) for e in ((1, "02"), (1, "06"), (1, "12"), (1, "18"), (2, "00"), (2, "06"), (2, "11"))]
-    assert [(w[1], w[2]) for w in pair.windows(report["backfill"])] == list(zip(edges, edges[1:], strict=False))
+    assert [(w[1], w[2]) for w in pair.windows(report["backfill"])] == list(pairwise(edges))
     assert pair.same("m", "time, n", "time < '2024-01-02 11:00Z'")
 
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fixtures import scenes
@@ -157,7 +158,7 @@ def test_one_signal_lets_windows_finish(site: Site, hyperfill: Hyperfill, signum
         assert run.wait(30) == code, run.stderr
         assert (run.report["state"], run.report["windows"]["failed"]) == ("incomplete", 0)
         assert "finished first" in run.stderr and "Traceback" not in run.stderr
-        assert site.quiet()
+        until(site.quiet, 5, "the servers to notice")
         states = dict(scenes.rows(site.target, "SELECT id::text, state FROM hyperfill.windows"))
         assert {states[window] for (window,) in busy} == {"done"}
         assert len([s for s in states.values() if s == "done"]) < len(states)
@@ -168,6 +169,10 @@ def test_one_signal_lets_windows_finish(site: Site, hyperfill: Hyperfill, signum
     site.check_after(application)
 
 
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^hyperfill/[0-9]+/[0-9]+$' "
+    "AND wait_event_type = 'Lock' AND datname = current_database()"
+)
 RUNNING = (
     "SELECT split_part(application_name, '/', 3) FROM pg_stat_activity JOIN pg_stat_progress_copy USING (pid) "
     "WHERE application_name ~ '^hyperfill/[0-9]+/[0-9]+$' AND pg_stat_activity.datname = current_database()"
@@ -176,19 +181,24 @@ RUNNING = (
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_two_signals_cancel_windows(site: Site, hyperfill: Hyperfill, signum: int, code: int) -> None:
-    # So slow that no window could finish by itself: one block is worth minutes.
-    run = site.start("100B")
-    until(lambda: scenes.rows(site.target, RUNNING), 30, "a running window")
-    done = site.done()
-    run.signal_group(signum)
-    until(lambda: "finished first" in run.stderr, 10, "the first signal to be heard")
-    assert run.process.poll() is None
-    assert site.done() - done <= 1
-    run.signal_group(signum)
-    assert run.wait(20) == code, run.stderr
+    run = site.start()
+    until(lambda: site.done() > 2, 30, "windows")
+    with psycopg.connect(site.source) as connection:
+        # Now no window can finish: its COPY waits for this lock. The server grants it between two COPYs.
+        connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+        until(lambda: len(scenes.rows(site.source, WAITING)) == 2, 20, "both workers to wait")
+        done = site.done()
+        run.signal_group(signum)
+        until(lambda: "finished first" in run.stderr, 10, "the first signal to be heard")
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.process.wait(0.5)
+        run.signal_group(signum)
+        assert run.wait(20) == code, run.stderr
+        assert site.done() == done
+        until(lambda: scenes.sessions(site.source) + scenes.sessions(site.target) == [], 5, "the servers to notice")
     assert run.report["state"] == "incomplete"
     assert "cancelling" in run.stderr and "Traceback" not in run.stderr
-    assert site.quiet()
+    until(site.quiet, 5, "the servers to notice")
     assert run.report["windows"]["failed"] == 0
     assert scenes.scalar(site.target, "SELECT count(*) FROM hyperfill.windows WHERE error IS NOT NULL") == 0
     site.check_windows()

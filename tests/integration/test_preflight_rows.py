@@ -44,7 +44,6 @@ WRONG_BOUNDS = [
     ("integer", "end", "1.5", "decimal point"),
     ("integer", "start", "2000000", "is after --end"),
     ("bigint", "end", "9223372036854775808", "out of range"),
-    ("bigint", "end", "", "it is empty"),
     ("bigint", "end", "infinity", "without an end"),
 ]
 GOOD_END = {"timestamptz": T, "timestamp": "2024-01-10", "date": "2024-01-10"}
@@ -169,7 +168,7 @@ def test_conditions(hyperfill: Hyperfill, source_db: str, target_db: str) -> Non
         ):  # fmt: skip
             errors = refused(hyperfill, *arguments(source_db, target_db, f"--where={condition}"))
             assert {f["code"] for f in errors} == {"where"}, condition
-    before = scenes.physical(target_db, "note NOT LIKE '%7' AND id % 10 <> 7")
+    before = scenes.physical(target_db, "id % 10 <> 7")
     findings = done(hyperfill, *arguments(source_db, target_db, "--where", "id % 10 = 7 -- or note LIKE '%7'"))
     assert "the target has 95 rows in the range" in find(findings, "overlap", "note")
     assert scenes.physical(target_db, "id % 10 <> 7") == before

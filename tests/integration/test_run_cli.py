@@ -161,6 +161,7 @@ def test_values_that_no_option_takes(hyperfill: Hyperfill, source_db: str, targe
             ("--jobs", "0"), ("--jobs", "-3"), ("--jobs", "257"), ("--max-window-rows", "0"), ("--max-rate", "fast"),
             ("--max-rate", "0"), ("--max-duration", "1 month"), ("--max-duration", "-1h"), ("--table", 'a"b'),
             ("--table", "a.b.c"), ("--columns", '"id'), ("--columns", "time,,id"),
+            ("--end", ""), ("--where", ""),
         ):  # fmt: skip
             ended = hyperfill("run", *arguments(source_db, target_db), f"{option}={value}")
             assert ended.returncode == 2, (option, value, ended.stderr)

@@ -142,7 +142,7 @@ def test_odd_names(pair: Pair, schema: str, table: str, time: str, value: str) -
             r=sql.Literal(names["t"].as_string()), c=sql.Literal(time)
         )
     )
-    fill = sql.SQL("INSERT INTO {t} SELECT h, n FROM (" + HOURS + ") AS h (h, n, x)")  # type: ignore[arg-type]
+    fill = sql.SQL("INSERT INTO {t} SELECT h, n FROM (" + HOURS + ") AS h (h, n, x)")
     pair.source.execute(fill.format(**names))
     pair.target.execute(fill.format(**names) + sql.SQL(" WHERE n > 40"))
     quoted = names["t"].as_string()

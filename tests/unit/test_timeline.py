@@ -60,7 +60,7 @@ ANCHORS = [
     (DATE, "5874897-12-31", 2_145_042_905),
     (SMALLINT, "-32768", -32768),
     (BIGINT, "-9223372036854775808", -(2**63)),
-    (UUID, "01890000-0000-7000-8000-000000000001", 0x01890000000070008000000000000001),
+    (UUID, "01890000-0000-7000-8000-000000000001", (0x018900000000 << 74) + 1),
 ]
 
 
@@ -74,7 +74,7 @@ def test_ranges_are_those_of_the_server() -> None:
     assert (TIMESTAMPTZ.minimum, TIMESTAMPTZ.maximum) == (-210_866_803_200_000_000, 9_224_318_015_999_999_999)
     assert (TIMESTAMP.minimum, TIMESTAMP.maximum) == (TIMESTAMPTZ.minimum, TIMESTAMPTZ.maximum)
     assert (DATE.minimum, DATE.maximum) == (-2_440_588, 2_145_042_905)
-    assert (UUID.minimum, UUID.maximum) == (0, 2**128 - 1)
+    assert (UUID.minimum, UUID.maximum) == (0, 2**122 - 1)
     assert set(TIME_TYPES) == {
         "timestamp with time zone",
         "timestamp without time zone",
@@ -215,7 +215,7 @@ ACCEPTED = {
     SMALLINT: ["0", "+5", "-32768", "32767", "007"],
     INTEGER: ["-2147483648", "2147483647", "-0"],
     BIGINT: ["-9223372036854775808", "9223372036854775807", "0" * 5000 + "7"],
-    UUID: ["01890a5d-ac96-774b-bcce-b302099a8057", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+    UUID: ["01890a5d-ac96-774b-bcce-b302099a8057", "ffffffff-ffff-7fff-bfff-ffffffffffff"],
 }
 
 
@@ -231,9 +231,9 @@ def test_accepted_as_they_are(time_type: TimeType, text: str) -> None:
         (TIMESTAMPTZ, "0044-03-15 00:00:00.0000000+01 BC", "0044-03-15 00:00:00.000000+01 BC"),
         (TIMESTAMP, "0044-03-15 00:00:00.5000000 BC", "0044-03-15 00:00:00.500000 BC"),
         (UUID, "01890A5D-AC96-774B-BCCE-B302099A8057", "01890a5d-ac96-774b-bcce-b302099a8057"),
-        (UUID, "1970-01-01T00:00:00Z", "00000000-0000-0000-0000-000000000000"),
-        (UUID, "2023-08-01T02:00:00.001+02", "0189ae64-f801-0000-0000-000000000000"),
-        (UUID, "10889-08-02T05:31:50.655000Z", "ffffffff-ffff-0000-0000-000000000000"),
+        (UUID, "1970-01-01T00:00:00Z", "00000000-0000-7000-8000-000000000000"),
+        (UUID, "2023-08-01T02:00:00.001+02", "0189ae64-f801-7000-8000-000000000000"),
+        (UUID, "10889-08-02T05:31:50.655000Z", "ffffffff-ffff-7000-8000-000000000000"),
     ],
 )
 def test_accepted_in_another_form(time_type: TimeType, text: str, sent: str) -> None:
@@ -322,6 +322,8 @@ REFUSED = [
     (UUID, "01890a5dac96774bbcceb302099a8057", "neither a UUID"),
     (UUID, "{01890a5d-ac96-774b-bcce-b302099a8057}", "neither a UUID"),
     (UUID, "7", "neither a UUID"),
+    (UUID, "01890a5d-ac96-474b-bcce-b302099a8057", "not a version 7 UUID"),
+    (UUID, "01890a5d-ac96-774b-3cce-b302099a8057", "not a version 7 UUID"),
     (UUID, "2023-08-01", "no time zone (write 2023-08-01T00:00:00Z)"),
     (UUID, "2023-08-01T00:00:00.0005Z", "finer than a millisecond"),
     (UUID, "2023-08-01T00:00 Europe/Berlin", "write Z or an offset"),

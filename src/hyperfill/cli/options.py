@@ -151,8 +151,8 @@ def build_spec(values: dict[str, Any]) -> Spec:
                 hint="an empty conninfo ('') means PG* variables alone",
             )
     for name, value in values.items():
-        # An unset variable of a script must not widen what is moved: "no condition", "no lower bound".
-        if value == "" and name not in ("source", "target"):
+        # An unset variable of a script must not widen what is moved. An empty bound is refused as a bound.
+        if value == "" and name not in ("source", "target", "start", "end"):
             option = name.replace("_", "-")
             raise UsageError(f"--{option} is empty: leave it out, or say what you mean")
     rows = values.get("max_window_rows")

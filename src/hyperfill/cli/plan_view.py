@@ -35,7 +35,7 @@ def statements(prepared: Prepared) -> dict[str, str]:
     lower = None if prepared.start is None else time_type.ordinal(prepared.start)
     span = window.span if window else Span(lower, time_type.ordinal(prepared.end))
     out, into = copy_statements(order, span)
-    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span, alias=None)}
+    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
     return {
         "count": sql.SQL(query("window/count")).format(**parts).as_string(),
         "delete": sql.SQL(query("window/delete")).format(**parts).as_string(),

@@ -58,6 +58,9 @@ SELECT a.attname::text AS name,
        a.attgenerated <> '' AS generated,
        a.attidentity::text AS identity,
        CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) END AS default_expression,
+       -- Whether the default calls a function that somebody wrote down (funcformat 0, not a cast's), asks for
+       -- the time or takes the next value of a sequence: the server's own doing, anew for every row.
+       coalesce(ad.adbin::text ~ ':funcformat 0|SQLVALUEFUNCTION|NEXTVALUEEXPR', false) AS default_computed,
        seq.oid::bigint AS sequence_oid,
        pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS selectable,
        pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS insertable

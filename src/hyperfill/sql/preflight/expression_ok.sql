@@ -1,5 +1,3 @@
--- The user's condition in two different surroundings: a text that closes one of them and goes on behind
--- it cannot be valid in the other. LIMIT 0: it is parsed and planned, not run.
-SELECT 1 FROM {relation} AS r WHERE CASE WHEN {condition}
-THEN true ELSE false END AND ({condition}
+-- The user's condition, as every statement uses it. LIMIT 0: it is parsed and planned, not run.
+SELECT 1 FROM {relation} AS r WHERE ({condition}
 ) LIMIT 0

@@ -1,2 +1,2 @@
 -- Whether the target has a row in this stretch.
-SELECT EXISTS (SELECT FROM {relation} WHERE {window})
+SELECT EXISTS (SELECT FROM {relation} AS r WHERE {window})

@@ -1,2 +1,2 @@
 -- Rows of the target in the window.
-SELECT pg_catalog.count(*) FROM {relation} WHERE {window}
+SELECT pg_catalog.count(*) FROM {relation} AS r WHERE {window}

@@ -1,5 +1,5 @@
 -- Take the rows of make_chunk away again: those that this transaction wrote and no other, for a
 -- dual-writer may have used the new chunk already.
 -- Only where nothing was at this instant before: rows that a DELETE decompresses carry our xmin too.
-DELETE FROM {relation}
-WHERE {window} AND xmin = (pg_catalog.pg_current_xact_id()::text::numeric % 4294967296)::text::xid
+DELETE FROM {relation} AS r
+WHERE {window} AND r.xmin = (pg_catalog.pg_current_xact_id()::text::numeric % 4294967296)::text::xid
