@@ -9,9 +9,19 @@ import signal
 import sys
 from types import FrameType
 
+from hyperfill.early import print_failure, wants_json
+
+
+class _Left(BaseException):
+    """A signal came before a command listened, or after."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
 
 def _leave(signum: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
+    raise _Left(signum)
 
 
 def main() -> None:
@@ -20,9 +30,16 @@ def main() -> None:
         # nohup starts us with SIGHUP ignored, and means it.
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _leave)
-    from hyperfill.cli import invoke
+    arguments = sys.argv[1:]
+    try:
+        from hyperfill.cli import invoke
 
-    sys.exit(invoke(sys.argv[1:]))
+        code = invoke(arguments)
+    except _Left as left:
+        if wants_json(arguments):
+            print_failure("incomplete", f"interrupted by signal {left.signum}; nothing was written")
+        code = 128 + left.signum
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ Names resolve once to an oid. What differs between versions is asked here and no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from hyperfill.errors import Refused, UsageError, first_line
+from hyperfill.pgtypes import UNKNOWN, Type, build_types
 from hyperfill.session import Connection, Role, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType, uuid_of_milliseconds
@@ -53,16 +54,12 @@ class Server:
 
 @dataclass(frozen=True)
 class Column:
-    """A column and what its type is made of. `base` is the type's name below all domains."""
+    """A column; `of` is what its type is made of, below all domains."""
 
     name: str
     type: str
-    base: str
-    builtin: bool
+    type_oid: int
     typmod: int
-    base_type: str
-    labels: list[str] | None
-    binary_safe: bool
     not_null: bool
     generated: bool
     identity: str
@@ -71,6 +68,17 @@ class Column:
     sequence_oid: int | None
     selectable: bool
     insertable: bool
+    of: Type = field(default=UNKNOWN)
+
+    @property
+    def time_type(self) -> TimeType | None:
+        """The type as an axis, if it is one."""
+        return next((t for t in TIME_TYPES.values() if self.of.builtin and _SHORT[t.sql_name] == self.of.name), None)
+
+
+_SHORT = {"smallint": "int2", "integer": "int4", "bigint": "int8"} | {
+    name: name for name in ("timestamptz", "timestamp", "date", "uuid")
+}
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,11 @@ def resolve(connection: Connection, text: str, role: Role, option: str) -> Relat
 def read_columns(connection: Connection, oid: int) -> tuple[Column, ...]:
     """The columns of a relation in their order, without dropped ones."""
     with connection.cursor(row_factory=class_row(Column)) as cursor:
-        return tuple(cursor.execute(query("catalog/columns"), {"oid": oid}).fetchall())
+        columns = cursor.execute(query("catalog/columns"), {"oid": oid}).fetchall()
+    with connection.cursor(row_factory=dict_row) as described:
+        rows = described.execute(query("catalog/types"), {"oid": oid}).fetchall()
+    types = build_types(rows, [(c.type_oid, c.typmod) for c in columns])
+    return tuple(replace(column, of=of) for column, of in zip(columns, types, strict=True))
 
 
 def is_hypertable(connection: Connection, server: Server, relation: Relation) -> bool:
@@ -266,7 +278,7 @@ def read_hypertable(connection: Connection, server: Server, relation: Relation) 
     column, _, micros, integer_interval, _, function = rows[0]
     attribute = relation.column(column)
     assert attribute is not None
-    time_type = TIME_TYPES.get(attribute.base_type)
+    time_type = attribute.time_type
     if function is not None or time_type is None:
         raise Refused(
             f"{relation.quoted} is partitioned by {quote_name(column)} of type {attribute.type}"

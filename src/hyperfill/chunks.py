@@ -12,6 +12,7 @@ refuses to run it.)
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import psycopg
@@ -37,7 +38,9 @@ _MAX_CELLS = 64
 class ChunkMaker:
     """Creates the chunks of a worker's windows. Keeps what it knows of the grid, so that most windows ask nothing."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, notice: Callable[[str], None] | None = None) -> None:
+        """`notice` is told once, in a sentence, when chunks cannot be created beforehand."""
+        self._notice = notice or log.debug
         hypertable = order.hypertable
         self._order = order
         self._grid = Grid(
@@ -45,7 +48,7 @@ class ChunkMaker:
         )
         self._tried: set[int] = set()
         self._patterns: list[list[str | None]] | None = None
-        self._able = True
+        self._able = order.chunks_beforehand
         # NULL passes CHECK and foreign keys, so a pattern needs only what must not be NULL.
         spaces = {name for name, _ in hypertable.partitions} | {order.target.column}
         required = {c.name for c in hypertable.relation.columns if c.not_null} | spaces
@@ -83,14 +86,14 @@ class ChunkMaker:
                     raise
                 log.debug("a chunk was not created beforehand: %s", first_line(error))
                 if isinstance(error, psycopg.errors.InsufficientPrivilege):
-                    self._able = False
+                    self._give_up(first_line(error))
 
     def _create(self, source: Connection, target: Connection, ordinal: int) -> None:
         order = self._order
         if self._patterns is None:
             self._patterns = self._choose(source, target)
         if not self._patterns:
-            self._able = False
+            self._give_up("no row of the source can serve as a pattern")
             return
         time_text = order.target.time_type.text(ordinal)
         at = next(i for i, c in enumerate(self._needed) if c.target == order.target.column)
@@ -124,7 +127,18 @@ class ChunkMaker:
                     rows=sql.SQL(", ").join(rows),
                 )
             )
-            target.execute(sql.SQL(query("window/unmake_rows")).format(relation=relation, window=here))
+            taken = target.execute(sql.SQL(query("window/unmake_rows")).format(relation=relation, window=here)).rowcount
+            if taken != len(rows):
+                # Something changed the rows on their way in: nothing of ours may stay.
+                self._give_up("a trigger changes rows on their way in")
+                raise psycopg.Rollback
+
+    def _give_up(self, reason: str) -> None:
+        self._able = False
+        self._notice(
+            f"chunks are not created beforehand ({reason}): while a window creates one, the application's "
+            "inserts into other new chunks wait for it"
+        )
 
     def _choose(self, source: Connection, target: Connection) -> list[list[str | None]]:
         """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""
@@ -133,6 +147,7 @@ class ChunkMaker:
         found: list[Any] = source.execute(
             sql.SQL(query("window/sample")).format(
                 columns=sql.SQL(", ").join(self._text(c) for c in self._needed),
+                names=sql.SQL(", ").join(sql.Identifier("t", name) for name in {c.source for c in self._needed}),
                 relation=order.source.relation.identifier,
                 column=sql.Identifier(order.source.column),
                 size=sql.SQL(" + ").join(
@@ -176,7 +191,7 @@ class ChunkMaker:
         column = self._order.target.relation.column(name)
         assert column is not None
         statement = sql.SQL(query("window/partition_hash")).format(
-            value=sql.Literal(value), type=sql.SQL(cast(Any, column.base_type))
+            value=sql.Literal(value), type=sql.SQL(cast(Any, column.type))
         )
         row: Any = target.execute(statement).fetchone()
         return min(int(row[0]) // (2147483647 // count), count - 1)

@@ -71,7 +71,7 @@ def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], pro
             problems.append(f"{where}: {key} is no option; known are {', '.join(sorted(hints))}")
         elif name in forbidden:
             problems.append(f"{where}: {key} does not belong here")
-        elif name in ("columns",) and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        elif name == "columns" and isinstance(value, list) and all(isinstance(v, str) for v in value):
             found[name] = ",".join('"' + v.replace('"', '""') + '"' for v in value)
         elif name in ("start", "end", "window") and isinstance(value, int) and not isinstance(value, bool):
             found[name] = str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,13 @@ class Crew:
         process = self._context.Process(
             target=worker.main, args=(task, theirs, their_events), name=f"hyperfill-{task.number}", daemon=True
         )
-        process.start()
+        # Until the worker has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a
+        # traceback of an interpreter that is still starting.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, worker.IGNORED)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
         # Our copies of their ends must go, or the end of a worker would never be seen.
         theirs.close()
         their_events.close()

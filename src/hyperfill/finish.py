@@ -14,7 +14,7 @@ from psycopg import sql
 from hyperfill import session
 from hyperfill.catalog import Chunk, read_chunks
 from hyperfill.errors import Finding, first_line, retrying
-from hyperfill.session import Connection
+from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span
 from hyperfill.window import Order
@@ -79,22 +79,26 @@ def sync_sequences(control: Connection, order: Order) -> list[Finding]:
         if column.name not in moved or column.sequence_oid is None:
             continue
         try:
-            text = retrying(lambda c=column: _sync(control, order, c.name, c.sequence_oid), seconds=30)  # type: ignore[misc]
+            moved_on = retrying(lambda c=column: _sync(control, order, c.name, c.sequence_oid), seconds=30)  # type: ignore[misc]
         except psycopg.Error as error:
             findings.append(
                 Finding("warning", "sequences", f"the sequence behind {column.name} was not moved: {first_line(error)}")
             )
             continue
-        if text:
-            findings.append(Finding("note", "sequences", text))
+        if moved_on:
+            findings.append(moved_on)
     return findings
 
 
-def _sync(control: Connection, order: Order, column: str, oid: int) -> str | None:
+def _sync(control: Connection, order: Order, column: str, oid: int) -> Finding | None:
     state: Any = control.execute(query("finish/sequence_state"), {"oid": oid}).fetchone()
     if state is None:
         return None
-    _, increment, cache, schema, name, owner = state
+    value, increment, cache, schema, name, owner = state
+    if value is None:
+        return Finding(
+            "warning", "sequences", f"sequence {schema}.{name} was not moved: this role may not see its value"
+        )
     function = sql.SQL("pg_catalog.max" if increment > 0 else "pg_catalog.min")
     furthest: Any = control.execute(
         sql.SQL(query("finish/extreme_value")).format(
@@ -110,10 +114,8 @@ def _sync(control: Connection, order: Order, column: str, oid: int) -> str | Non
                     sequence=sql.Identifier(schema, name), cache=sql.Literal(cache)
                 )
             )
-        last = control.execute(query("finish/sequence_state"), {"oid": oid}).fetchone()
-        assert last is not None
-        value: Any = last[0]
-        if value is not None and (furthest[0] - value) * increment <= 0:
+        value = fetch_one(control, query("finish/sequence_state"), {"oid": oid})[0]
+        if (furthest[0] - value) * increment <= 0:
             return None
         control.execute(query("finish/set_sequence"), {"oid": oid, "value": furthest[0]})
-    return f"sequence {schema}.{name} moved from {'its start' if value is None else value} to {furthest[0]}"
+    return Finding("note", "sequences", f"sequence {schema}.{name} moved forward from {value} to {furthest[0]}")

@@ -6,21 +6,30 @@ Every transaction here that changes control tables begins with the advisory lock
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from hyperfill.errors import LedgerConflict, Refused, WindowError, retrying
+from hyperfill.errors import LedgerConflict, Refused, WindowError, first_line, is_transient, retrying
 from hyperfill.plan import PlannedWindow
 from hyperfill.session import LOCK_TIMEOUT_MS, Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType
 
 LEDGER_VERSION = 1
+
+
+def _jsonb(value: Any) -> Jsonb:
+    """JSON for the ledger. Without escapes: a database that is not UTF8 refuses those beyond ASCII."""
+    return Jsonb(value, dumps=partial(json.dumps, ensure_ascii=False))
+
+
 Phase = Literal["planned", "held", "moved", "recompressed", "refreshed", "verified", "done"]
 # Control transactions may wait for each other a little; window transactions hold none of these locks.
 _CONTROL_LOCK_TIMEOUT = "30s"
@@ -151,7 +160,12 @@ def create(connection: Connection) -> None:
             if not exists(connection):
                 connection.execute(query("ledger/schema"))
 
-    retrying(attempt, seconds=30)
+    try:
+        retrying(attempt, seconds=30)
+    except psycopg.Error as error:
+        if is_transient(error):
+            raise
+        raise Refused(f"the ledger (schema hyperfill) cannot be created in the target: {first_line(error)}") from None
 
 
 def lock_hypertable(connection: Connection, oid: int) -> None:
@@ -179,9 +193,9 @@ def insert(
 ) -> int:
     """Store a plan; to be called inside a transaction that holds the hypertable's lock. Returns the backfill's id."""
     values = {name: getattr(definition, name) for name in Definition.__dataclass_fields__}
-    values |= {"columns": Jsonb(definition.columns), "settings": Jsonb(definition.settings)}
+    values |= {"columns": _jsonb(definition.columns), "settings": _jsonb(definition.settings)}
     row = connection.execute(
-        query("ledger/insert_backfill"), {**values, "client": client, "findings": Jsonb(findings)}
+        query("ledger/insert_backfill"), {**values, "client": client, "findings": _jsonb(findings)}
     ).fetchone()
     assert row is not None
     backfill = int(str(row[0]))
@@ -198,7 +212,7 @@ def start_run(connection: Connection, backfill: int, findings: list[dict[str, An
 
     def attempt() -> None:
         with connection.transaction():
-            connection.execute(query("ledger/start_run"), {"id": backfill, "findings": Jsonb(findings)})
+            connection.execute(query("ledger/start_run"), {"id": backfill, "findings": _jsonb(findings)})
 
     retrying(attempt, seconds=30)
 
@@ -220,8 +234,16 @@ def finish(connection: Connection, backfill: int, window: int, deleted: int, cop
 def record_failure(connection: Connection, backfill: int, window: int, error: WindowError, *, final: bool) -> None:
     """Note why a window was rolled back. `final`: it is left as failed for this run."""
     state = "failed" if final else "pending"
-    arguments = [state, Jsonb(error.as_json()), backfill, window]
-    retrying(lambda: connection.execute(query("ledger/fail_window"), arguments), seconds=10)
+
+    def write(reason: dict[str, Any]) -> None:
+        arguments = [state, _jsonb(reason), backfill, window]
+        retrying(lambda: connection.execute(query("ledger/fail_window"), arguments), seconds=10)
+
+    try:
+        write(error.as_json())
+    except psycopg.DataError:
+        # What the source said has characters that the target's encoding cannot hold.
+        write({k: v.encode("ascii", "replace").decode() for k, v in error.as_json().items()})
 
 
 def resolve_commit(connection: Connection, backfill: int, window: int) -> tuple[int, int, int] | None:

@@ -7,18 +7,11 @@ from dataclasses import dataclass
 
 from hyperfill.catalog import Column, Hypertable, Relation, quote_name
 from hyperfill.errors import Finding
+from hyperfill.pgtypes import difference, lossless_cast
 from hyperfill.window import MovedColumn
 
-# Casts that lose nothing, by pg_type.typname: source, target. The cast is done by the source: the text
-# of a real is not the text of the double of the same value.
-_LOSSLESS = {
-    ("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("int2", "numeric"), ("int4", "numeric"), ("int8", "numeric"),
-    ("int2", "float4"), ("int2", "float8"), ("int4", "float8"), ("float4", "float8"),
-    ("varchar", "text"), ("bpchar", "text"), ("name", "text"), ("text", "varchar"), ("bpchar", "varchar"),
-    ("name", "varchar"),
-}  # fmt: skip
-_DIGITS = {"int2": 5, "int4": 10, "int8": 19}
 _TIME_NAMES = frozenset({"timestamptz", "timestamp", "date", "int2", "int4", "int8", "uuid"})
+_WIDER_TIME = frozenset({("int2", "int4"), ("int2", "int8"), ("int4", "int8")})
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def match(
         if problem:
             findings.append(problem)
         moved.append(MovedColumn(theirs.name, column.name, cast))
-        binary &= column.binary_safe and (theirs.binary_safe or cast is not None)
+        binary &= column.of.binary_safe and (theirs.of.binary_safe or cast is not None)
     computed = {c.name for c in target.relation.columns if c.generated}
     left = [c for c in source.columns if c.name not in used and c.name not in computed]
     findings += _left_behind(left, [m.target for m in moved]) if wanted is None else []
@@ -134,55 +127,18 @@ def _convert(source: Column, target: Column) -> tuple[str | None, Finding | None
         return None, Finding(
             "error", "rights", f"this role may not INSERT into column {quote_name(target.name)} of the target"
         )
-    if source.base == target.base and source.builtin == target.builtin:
-        if source.labels is not None or target.labels is not None:
-            unknown = [label for label in source.labels or [] if label not in (target.labels or [])]
-            if unknown:
-                return refuse(f"the target's type does not know {', '.join(map(repr, unknown[:5]))}")
-        if not _wide_enough(source, target):
-            return refuse("values could be cut or rounded")
+    reason = difference(source.of, target.of)
+    if reason is None:
         return None, None
-    if (source.base, target.base) in _LOSSLESS and source.builtin and target.builtin:
-        if target.base == "varchar" and target.typmod != -1 and not _wide_enough(source, target):
-            return refuse("values could be too long")
-        if target.base == "numeric" and target.typmod != -1 and _whole_digits(target.typmod) < _DIGITS[source.base]:
-            return refuse("values could be too large")
-        return target.base_type, None
-    return refuse("not the same type, and no cast that loses nothing")
-
-
-def _whole_digits(typmod: int) -> int:
-    return (((typmod - 4) >> 16) & 0xFFFF) - _scale(typmod)
-
-
-def _scale(typmod: int) -> int:
-    scale = (typmod - 4) & 0x7FF
-    return scale - 0x800 if scale >= 0x400 else scale  # negative scales exist since PostgreSQL 15
-
-
-def _wide_enough(source: Column, target: Column) -> bool:
-    """Whether a type modifier of the target holds everything that the source's allows."""
-    if target.typmod in (-1, source.typmod):
-        return True
-    base = target.base.removeprefix("_")
-    if base in ("varchar", "bpchar", "varbit"):
-        return source.typmod != -1 and source.typmod <= target.typmod
-    if base == "numeric":
-        return (
-            source.typmod != -1
-            and _whole_digits(source.typmod) <= _whole_digits(target.typmod)
-            and _scale(source.typmod) <= _scale(target.typmod)
-        )
-    if base in ("timestamp", "timestamptz", "time", "timetz"):
-        return target.typmod >= 6 or (source.typmod != -1 and source.typmod <= target.typmod)
-    return False
+    if lossless_cast(source.of, target.of):
+        return f"pg_catalog.{target.of.name}", None
+    return refuse(reason)
 
 
 def check_time_column(source: Column, target: Column) -> Finding | None:
     """The time columns must be of one type; a smaller integer on the source is fine."""
-    if source.base == target.base and source.builtin == target.builtin and source.base in _TIME_NAMES:
-        return None
-    if (source.base, target.base) in {("int2", "int4"), ("int2", "int8"), ("int4", "int8")}:
+    names = source.of.name, target.of.name
+    if source.of.builtin and ((names[0] == names[1] and names[0] in _TIME_NAMES) or names in _WIDER_TIME):
         return None
     return Finding(
         "error",

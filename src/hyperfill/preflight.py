@@ -8,8 +8,9 @@ from typing import Any, cast
 import psycopg
 from psycopg import sql
 
-from hyperfill.catalog import Hypertable, Server, quote_name
+from hyperfill.catalog import Hypertable, Server
 from hyperfill.errors import Finding, first_line
+from hyperfill.ledger import Definition
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.survey import Axis
@@ -39,7 +40,8 @@ def moment_of(time_type: TimeType, ordinal: int) -> str | None:
             return None
 
 
-def _row(connection: Connection, name: Any, **arguments: Any) -> tuple[Any, ...]:
+def row(connection: Connection, name: Any, **arguments: Any) -> tuple[Any, ...]:
+    """The single row of a named query."""
     return fetch_one(connection, query(name), arguments)
 
 
@@ -88,7 +90,7 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
     same_cluster = source.system_identifier is not None and source.system_identifier == target.system_identifier
     needed = 2 * jobs if same_cluster else jobs
     for role, connection in zip(("source", "target"), connections, strict=True):
-        free = _row(connection, "preflight/connections")[0]
+        free = row(connection, "preflight/connections")[0]
         if free is not None and free < needed:
             findings.append(
                 Finding(
@@ -127,7 +129,7 @@ def same_relation(
     """Refuse to copy a relation onto itself, also through a standby or one of its chunks."""
     if not same_database(source, target, connections):
         return []
-    if not _row(connections[1], "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]:
+    if not row(connections[1], "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]:
         return []
     return [
         Finding(
@@ -137,125 +139,6 @@ def same_relation(
             hint="the window's DELETE would remove what is to be copied",
         )
     ]
-
-
-def source_rights(connection: Connection, axis: Axis) -> list[Finding]:
-    """Whether the source can be read completely."""
-    usage, hidden = _row(connection, "preflight/source_rights", oid=axis.relation.oid)
-    findings = []
-    if not usage:
-        findings.append(
-            Finding("error", "rights", f"this role may not use schema {quote_name(axis.relation.schema)} of the source")
-        )
-    if hidden:
-        findings.append(
-            Finding(
-                "error",
-                "row-security",
-                f"row-level security on the source hides rows of {axis.relation.quoted} from this role",
-                hint="use the owner of the table or a role with BYPASSRLS",
-            )
-        )
-    return findings
-
-
-def target_rights(connection: Connection, hypertable: Hypertable) -> list[Finding]:
-    """Whether the hypertable can be filled and a ledger kept."""
-    usage, hidden, select, delete, owner, ledger, create, user = _row(
-        connection, "preflight/target_rights", oid=hypertable.relation.oid
-    )
-    name, role = hypertable.relation.quoted, quote_name(user)
-    missing = [right for right, has in (("SELECT", select), ("DELETE", delete)) if not has]
-    findings = []
-    if not usage:
-        findings.append(
-            Finding(
-                "error",
-                "rights",
-                f"role {role} may not use schema {quote_name(hypertable.relation.schema)} of the target",
-                hint=f"GRANT USAGE ON SCHEMA {quote_name(hypertable.relation.schema)} TO {role};",
-            )
-        )
-    if missing:
-        findings.append(
-            Finding(
-                "error",
-                "rights",
-                f"role {role} lacks {', '.join(missing)} on {name}",
-                hint=f"GRANT SELECT, INSERT, DELETE ON {name} TO {role};",
-            )
-        )
-    if hidden:
-        findings.append(
-            Finding(
-                "error",
-                "row-security",
-                f"row-level security on the target hides rows of {name} from this role: they would neither be "
-                "deleted nor counted",
-                hint="use the owner of the table or a role with BYPASSRLS",
-            )
-        )
-    if not ledger and not create:
-        findings.append(
-            Finding(
-                "error",
-                "ledger",
-                f"role {role} may not create the ledger (schema hyperfill) in the target",
-                hint=f"GRANT CREATE ON DATABASE ... TO {role};",
-            )
-        )
-    elif ledger and not _row(connection, "preflight/ledger_rights")[0]:
-        findings.append(
-            Finding(
-                "error",
-                "ledger",
-                f"role {role} may not use the ledger that another role made",
-                hint=f"GRANT USAGE ON SCHEMA hyperfill TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO "
-                f"{role};",
-            )
-        )
-    if not owner:
-        findings.append(
-            Finding(
-                "note",
-                "analyze",
-                f"role {role} does not own {name}: chunks cannot be analyzed at the end, autovacuum will do it later",
-            )
-        )
-    return findings
-
-
-def triggers_and_keys(connection: Connection, hypertable: Hypertable) -> tuple[list[Finding], bool]:
-    """What else happens when rows arrive. Also whether user triggers fire for each row."""
-    oid = {"oid": hypertable.relation.oid}
-    triggers: list[Any] = connection.execute(query("preflight/triggers"), oid).fetchall()
-    keys: list[Any] = connection.execute(query("preflight/foreign_keys"), oid).fetchall()
-    findings = []
-    if triggers:
-        names = ", ".join(quote_name(t[0]) for t in triggers)
-        findings.append(
-            Finding(
-                "warning", "triggers", f"triggers on the target fire for every row that is deleted or copied: {names}"
-            )
-        )
-    ours = sorted({f"{quote_name(k[3])}.{quote_name(k[2])}" for k in keys if k[1]})
-    if ours:
-        findings.append(
-            Finding(
-                "warning",
-                "foreign-key",
-                f"every copied row is checked against {', '.join(ours)}: the rows referenced must be there already",
-            )
-        )
-    if any(not k[1] for k in keys):
-        findings.append(
-            Finding(
-                "warning",
-                "foreign-key",
-                "other tables reference the hypertable: deleting a referenced row fails its window",
-            )
-        )
-    return findings, any(t[1] for t in triggers)
 
 
 def compressed(target: Server, hypertable: Hypertable, span: Span) -> list[Finding]:
@@ -280,7 +163,7 @@ def locks(connection: Connection, target: Server, hypertable: Hypertable, jobs: 
     """Room for the locks of a DELETE, which before TimescaleDB 2.29 locks every chunk of the hypertable."""
     if target.timescaledb is None or target.timescaledb >= (2, 29) or not hypertable.chunks:
         return []
-    room, indexes = _row(connection, "preflight/locks", oid=hypertable.relation.oid)
+    room, indexes = row(connection, "preflight/locks", oid=hypertable.relation.oid)
     needed = jobs * len(hypertable.chunks) * (1 + indexes)
     if needed < room * 0.8:
         return []
@@ -315,7 +198,7 @@ def completion_point(
             else []
         )
     findings = []
-    if _row(connections[1], "preflight/in_future", moment=moment)[0]:
+    if row(connections[1], "preflight/in_future", moment=moment)[0]:
         findings.append(
             Finding(
                 "warning",
@@ -341,7 +224,7 @@ def completion_point(
                 )
             )
     if source.in_recovery:
-        replayed, enough, streaming = _row(connections[0], "preflight/replay", moment=moment)
+        replayed, enough, streaming = row(connections[0], "preflight/replay", moment=moment)
         if not enough:
             findings.append(
                 Finding(
@@ -358,6 +241,15 @@ def completion_point(
                 )
             )
     return findings
+
+
+def representable(connection: Connection, definition: Definition) -> list[Finding]:
+    """Whether the target's encoding can hold the names that the ledger must keep."""
+    try:
+        fetch_one(connection, query("preflight/representable"), [repr(definition)])
+    except psycopg.DataError as error:
+        return [Finding("error", "encoding", f"the target cannot keep these names in its ledger: {first_line(error)}")]
+    return []
 
 
 def condition(connection: Connection, axis: Axis, where: str, role: str) -> list[Finding]:

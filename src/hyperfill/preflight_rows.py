@@ -24,10 +24,15 @@ _COUNT_MS = 30_000  # a count that takes longer than this is replaced by an esti
 
 def counted(connection: Connection, statement: sql.Composed) -> int | None:
     """A count that gives up after 30 seconds: None."""
+    row = _counts(connection, statement)
+    return None if row is None else int(row[0])
+
+
+def _counts(connection: Connection, statement: sql.Composed) -> tuple[Any, ...] | None:
     try:
         with connection.transaction():
             connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, true)", [str(_COUNT_MS)])
-            return int(str(fetch_one(connection, statement)[0]))
+            return fetch_one(connection, statement)
     except psycopg.errors.QueryCanceled:
         return None
 
@@ -130,16 +135,19 @@ def _target_only(
             )
         )
     if filled:
-        condition = sql.SQL(" OR ").join(term for _, term in filled)
-        lost = counted(connection, sql.SQL(query("preflight/target_only")).format(**parts, filled=condition))
-        names = ", ".join(quote_name(name) for name, _ in filled)
-        if lost or lost is None:
-            count = "an unknown number of" if lost is None else f"{lost:,}"
+        terms = sql.SQL(", ").join(sql.SQL("count(*) FILTER (WHERE {})").format(term) for _, term in filled)
+        anything = sql.SQL(" OR ").join(term for _, term in filled)
+        statement = sql.SQL(query("preflight/target_only")).format(**parts, anything=anything, terms=terms)
+        row = _counts(connection, statement)
+        if row is None or row[0]:
+            lost = "an unknown number of" if row is None else f"{row[0]:,}"
+            each = zip(filled, row[1:] if row else [1] * len(filled), strict=True)
+            names = ", ".join(quote_name(name) for (name, _), count in each if count)
             findings.append(
                 Finding(
                     "warning" if spec.replace else "error",
                     "target-only-values",
-                    f"{count} rows of the target in the range hold values in columns that the source does not "
+                    f"{lost} rows of the target in the range hold values in columns that the source does not "
                     f"have ({names}): they would be lost",
                     hint="--replace replaces these rows all the same",
                 )

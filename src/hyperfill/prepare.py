@@ -5,6 +5,7 @@ All findings are collected before anything is refused, so that one look shows ev
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from hyperfill import catalog, ledger, mapping, preflight, preflight_rows, session
+from hyperfill import catalog, ledger, mapping, preflight, preflight_rights, preflight_rows, session
 from hyperfill.catalog import Hypertable, Relation, Server
 from hyperfill.errors import Finding, LedgerConflict, Refused, describe, first_line
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, PlannedWindow, make_windows
@@ -119,13 +120,13 @@ class _Preparation:
         span = self.attempt("bound", lambda: self.read_span(target, hypertable))
         axis = self.attempt("time-column", lambda: self.read_axis(hypertable, relation)) if relation else None
         if relation is None or axis is None:
-            self.note(preflight.target_rights(target, hypertable))
+            self.note(preflight_rights.target_rights(target, hypertable))
             raise _Stop
         target_axis = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type, spec.where)
         self.note(preflight.same_relation(here, there, axis, hypertable, (source, target)))
-        self.note(preflight.source_rights(source, axis))
-        self.note(preflight.target_rights(target, hypertable))
-        found_triggers, has_triggers = preflight.triggers_and_keys(target, hypertable)
+        self.note(preflight_rights.source_rights(source, axis))
+        self.note(preflight_rights.target_rights(target, hypertable))
+        found_triggers, triggers = preflight_rights.triggers_and_keys(target, hypertable, spec.replace)
         self.note(found_triggers)
         listed = spec.columns
         wanted = self.attempt("columns", lambda: catalog.parse_columns(target, listed)) if listed else None
@@ -137,18 +138,19 @@ class _Preparation:
             self.note(preflight.condition(target, bare_target, spec.where, "target"))
         length = spec.window
         step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
-        if span is None or self.result.errors:
+        if span is None:
             raise _Stop
         if span.is_empty:
-            result.empty = True
+            result.empty = not result.errors
             return
-        self.note(preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
-        self.note(preflight.compressed(there, hypertable, span))
-        self.note(preflight.locks(target, there, hypertable, self.jobs))
+        # Whatever else is wrong: each of these needs only what it is given, and finds more.
+        self.look(lambda: preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
+        self.look(lambda: preflight.compressed(there, hypertable, span))
+        self.look(lambda: preflight.locks(target, there, hypertable, self.jobs))
         time_attribute = relation.column(axis.column)
         nullable = time_attribute is not None and not time_attribute.not_null
-        self.note(preflight_rows.source_rows(source, axis, span, spec, nullable))
-        self.note(preflight_rows.sequences(columns, hypertable, spec))
+        self.look(lambda: preflight_rows.source_rows(source, axis, span, spec, nullable))
+        self.look(lambda: preflight_rows.sequences(columns, hypertable, spec))
         result.order = Order(
             backfill=0,
             source_conninfo=spec.source,
@@ -161,18 +163,32 @@ class _Preparation:
             newest=spec.order == "newest",
             replace=spec.replace,
             finite=spec.skip_unstorable,
-            has_triggers=has_triggers,
+            has_triggers=triggers.any,
+            chunks_beforehand=not triggers.unstoppable,
             hypertable_oid=hypertable.relation.oid,
         )
         result.definition = self.define(here, axis, hypertable, result.order, span)
-        if ledger.exists(target):
+        self.note(preflight.representable(target, result.definition))
+        if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: find_entry(target, result))
-        if result.entry is None and not result.errors:
-            overlaps, result.overlap_rows, result.overlap_exact = preflight_rows.overlap(
-                target, target_axis, hypertable, span, columns, spec
-            )
-            self.note(overlaps)
+        if result.entry is None:
+            sound = not any(f.code == "where" for f in result.errors)
+            seen = target_axis if sound else Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
+            self.look(lambda: self.overlap(target, seen, hypertable, span, columns))
             self.plan(source, here, axis, hypertable, span, step)
+
+    def look(self, check: Callable[[], list[Finding]]) -> None:
+        """A check of its own: what it finds, or that this role may not look."""
+        self.note(self.attempt("rights", check) or [])
+
+    def overlap(
+        self, target: Connection, axis: Axis, hypertable: Hypertable, span: Span, columns: mapping.Mapping
+    ) -> list[Finding]:
+        result = self.result
+        found, result.overlap_rows, result.overlap_exact = preflight_rows.overlap(
+            target, axis, hypertable, span, columns, self.spec
+        )
+        return found
 
     def read_target(self, target: Connection, server: Server, relation: Relation | None) -> Hypertable:
         name = self.spec.hypertable or (relation.quoted if relation else self.spec.table)
@@ -295,30 +311,50 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
     assert definition is not None and time_type is not None
     lower = None if definition.range_start is None else time_type.ordinal(definition.range_start)
     span = Span(lower, time_type.ordinal(definition.range_end))
-    finished: ledger.Entry | None = None
+    newest: ledger.Entry | None = None  # of those that are finished and overlap, if it is this one or of another source
     for entry in ledger.entries(target, hypertable_oid=definition.hypertable_oid):
         different = entry.differences(definition)
-        if not different:
-            if not entry.finished:
-                return entry
-            finished = entry
-        elif not entry.span(time_type).overlaps(span):
+        if not entry.span(time_type).overlaps(span):
             continue
-        elif not entry.finished:
+        if not entry.finished:
+            if not different:
+                return entry
             raise LedgerConflict(
                 f"backfill {entry.id} of {entry.hypertable} is unfinished and overlaps this range, but is not the "
                 "same:\n" + describe(different),
                 hint=f"run it with its own options to finish it, or give it up: hyperfill clean --backfill {entry.id} "
                 "--force",
             )
-        elif {"source", "source_relation"} & different.keys() and not spec.replace:
+        if different.keys() <= _SPLIT or different.keys() & _ORIGIN:
+            newest = entry if newest is None or _finished_at(entry) > _finished_at(newest) else newest
+        elif different.keys() - _SPLIT == {"columns"} and not spec.again:
             raise LedgerConflict(
-                f"the range overlaps backfill {entry.id}, which filled "
-                f"[{entry.range_start or '-infinity'}, {entry.range_end}) from another source:\n"
-                + describe({k: v for k, v in different.items() if k in ("source", "source_relation")}),
-                hint="deleting the range would wipe what came from there; --replace does it",
+                f"backfill {entry.id} has moved this range with other columns:\n" + describe(different),
+                hint="--again moves it anew with these",
             )
-    return None if spec.again else finished
+    if newest is None:
+        return None
+    different = newest.differences(definition)
+    if different.keys() <= _SPLIT:
+        return None if spec.again else newest
+    if spec.replace:
+        return None
+    raise LedgerConflict(
+        f"the range overlaps backfill {newest.id}, which filled "
+        f"[{newest.range_start or '-infinity'}, {newest.range_end}) from another source:\n"
+        + describe({k: v for k, v in different.items() if k in _ORIGIN}),
+        hint="deleting the range would wipe what came from there; --replace does it",
+    )
+
+
+# A finished range is what it is, however it was cut.
+_SPLIT = frozenset({"window", "max_window_rows"})
+_ORIGIN = frozenset({"source", "source_relation"})
+
+
+def _finished_at(entry: ledger.Entry) -> dt.datetime:
+    assert entry.finished_at is not None
+    return entry.finished_at
 
 
 def prepare(spec: Spec, jobs: int) -> Prepared:

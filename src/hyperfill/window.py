@@ -52,6 +52,7 @@ class Order:
     replace: bool
     finite: bool  # leave out rows at -infinity, which no hypertable can hold
     has_triggers: bool
+    chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
 
 

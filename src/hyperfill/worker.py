@@ -34,6 +34,7 @@ from hyperfill.relay import Throttle
 from hyperfill.timeline import Span
 from hyperfill.window import CommitUnknown, Moved, Order, begin, move, rollback, span_of, translate
 
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN, CANCEL = "drain", "cancel"
 # How long a window, or a lost connection, is tried again before it counts as failed.
 RETRY_SECONDS = 120.0
@@ -137,7 +138,7 @@ class Worker:
         return source, self._target
 
     def _work(self, order: Order) -> None:
-        makers = ChunkMaker(order)
+        maker = ChunkMaker(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
         begin_at = 2**31 - 1 if order.newest else 0
         cursor = begin_at
         said = time.monotonic()
@@ -147,7 +148,7 @@ class Worker:
             started = time.monotonic()
             try:
                 source, target = self._connections(order)
-                claimed = self._claim(order, makers, source, target, cursor)
+                claimed = self._claim(order, maker, source, target, cursor)
                 if claimed is None:
                     if cursor != begin_at:
                         cursor = begin_at  # once more from the start: a dead worker may have left something behind
@@ -276,8 +277,9 @@ def _as_window_error(error: Exception) -> WindowError:
 def main(task: Task, commands: Pipe, events: Pipe) -> None:
     """The body of a worker process."""
     # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in IGNORED:
         signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # the parent blocked them while we started
     logging.getLogger("hyperfill").addHandler(logging.NullHandler())
     stop = _Stop(commands)
 

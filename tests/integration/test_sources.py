@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -248,7 +250,6 @@ HOSTILE = [
     "true THEN true END AND (now()::text = $q$",
     'true THEN true END AND (n = "',
     "n",
-    "",
     "count(*) > 0",
     "no_such_column = 1",
     "$1",
@@ -260,18 +261,27 @@ HOSTILE = [
 ]
 
 
-def test_conditions_that_are_no_condition_are_refused(pair: Pair) -> None:
+def test_conditions_that_are_no_condition_are_refused(pair: Pair, tmp_path: Path) -> None:
+    """One migration with a table for each: every one of them must be refused for its condition."""
     make_target(pair)
     pair.both("CREATE TABLE x (a int)")
     pair.on_source(f"CREATE TABLE m ({COLUMNS})", f"INSERT INTO m {HOURS}", "CREATE INDEX ON m (time)")
     before = pair.physical("m", "true")
-    for condition in HOSTILE:
-        code, report, errors = pair.command("run", "m", *END, "--where", condition)
-        assert code in (2, 3), (condition, report, errors)
-        if code == 3:
-            assert {f["code"] for f in report["findings"] if f["severity"] == "error"} == {"where"}, condition
-        assert pair.physical("m", "true") == before, condition
-        assert len(pair.query(pair.target, "SELECT to_regclass('x') WHERE to_regclass('x') IS NOT NULL")) == 1
+    config = tmp_path / "migration.toml"
+    entries = [f'[[backfill]]\ntable = "m"\nend = "{END[1]}"\nwhere = {json.dumps(one)}\n' for one in HOSTILE]
+    config.write_text("\n".join(entries))
+    ends = ("--source", pair.source_conninfo, "--target", pair.target_conninfo)
+    planned = pair.hyperfill("plan", "--config", str(config), "--json", *ends)
+    assert planned.returncode == 3, planned.stderr
+    for condition, plan in zip(HOSTILE, json.loads(planned.stdout)["backfills"], strict=True):
+        errors = {f["code"] for f in plan["findings"] if f["severity"] == "error"}
+        assert (plan["state"], errors) == ("refused", {"where"}), condition
+    assert pair.hyperfill("run", "--config", str(config), *ends).returncode == 3
+    assert pair.command("run", "m", *END, "--where", HOSTILE[0])[0] == 3
+    assert pair.command("run", "m", *END, "--where", "")[0] in (2, 3)
+    assert pair.physical("m", "true") == before
+    for connection in (pair.source, pair.target):
+        assert pair.query(connection, "SELECT to_regclass('x') IS NOT NULL") == [(True,)]
 
 
 def test_a_condition_means_the_same_on_both_sides_or_is_refused(pair: Pair) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -12,7 +13,8 @@ from hyperfill import __version__
 from hyperfill.cli.options import Json, MoveOptions, Target, require_target
 from hyperfill.cli.output import print_error, say
 from hyperfill.cli.sandbox import sandbox_app
-from hyperfill.errors import HyperfillError, Interrupted, UsageError
+from hyperfill.early import print_failure, wants_json
+from hyperfill.errors import HyperfillError, Interrupted, Refused, UsageError
 
 app = App(
     name="hyperfill",
@@ -107,24 +109,30 @@ app.command(sandbox_app)
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run a command line; the exit code. A traceback is shown only where HYPERFILL_TRACEBACK is set."""
+    """Run a command line; the exit code. A traceback is shown only where HYPERFILL_TRACEBACK is set.
+
+    With --json a command that has no result prints an object that says why.
+    """
+    fail = print_failure if wants_json(arguments) else _no_json
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
         say(f"hyperfill: {error}")
         say("  see hyperfill --help")
+        fail("refused", str(error), "see hyperfill --help")
         return UsageError.exit_code
     except HyperfillError as error:
         print_error(error)
+        state = "refused" if error.exit_code in (UsageError.exit_code, Refused.exit_code) else "incomplete"
+        fail(state, error.message, error.hint, [f.as_json() for f in getattr(error, "findings", ())])
         if "HYPERFILL_TRACEBACK" in os.environ:
             raise
         return error.exit_code
     except Interrupted as interrupted:
         say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
+        fail("incomplete", str(interrupted))
         return interrupted.exit_code
-    except KeyboardInterrupt:
-        return 130  # before a command listened to signals, or after
     except BrokenPipeError:
         # The reader of our output is gone (a pager, head): nothing to report, and nobody to report it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -134,4 +142,9 @@ def invoke(arguments: list[str]) -> int:
             raise
         say(f"hyperfill: unexpected {type(error).__name__}: {error}")
         say("  this is a defect; HYPERFILL_TRACEBACK=1 shows where")
+        fail("incomplete", f"unexpected {type(error).__name__}: {error}")
         return 1
+
+
+def _no_json(state: str, error: str, hint: str | None = None, findings: Sequence[object] = ()) -> None:
+    """People read stderr."""

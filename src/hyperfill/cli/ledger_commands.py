@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from hyperfill import ledger, session
 from hyperfill.cli.output import print_json, say
-from hyperfill.errors import Refused, UsageError
+from hyperfill.errors import Interrupted, Refused, UsageError
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
 from hyperfill.signals import Signals
 
 _EVERY = 1.0
 
 
-def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | None = None) -> int:
+def status(target: str, *, as_json: bool, watch: bool) -> int:
     """Show the backfills of a target, on any machine; with `watch` until nothing is unfinished."""
     if watch and as_json:
         raise UsageError("--watch and --json exclude each other: --json prints exactly one object")
@@ -31,7 +33,8 @@ def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | 
 
             from hyperfill.cli.terminal import render
 
-            Console(highlight=False).print(render(snapshot))
+            # In a pipe nothing is wrapped: lines are for grep there.
+            Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(render(snapshot))
             for entry in snapshot.entries:
                 for failed in ledger.failed_windows(connection, entry.id)[:10]:
                     print(
@@ -49,8 +52,6 @@ def status_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _watch(connection: session.Connection) -> int:
-    import sys
-
     from rich.console import Console
     from rich.live import Live
 
@@ -66,6 +67,9 @@ def _watch(connection: session.Connection) -> int:
     try:
         while True:
             snapshot = take(connection)
+            # What is finished would only hide how far the rest is.
+            open_now = tuple(e for e in snapshot.entries if not e.finished)
+            snapshot = replace(snapshot, entries=open_now or snapshot.entries)
             rate.add(snapshot)
             if live:
                 live.update(render(snapshot, rate))
@@ -74,6 +78,8 @@ def _watch(connection: session.Connection) -> int:
             if all(e.finished for e in snapshot.entries):
                 return 0
             time.sleep(_EVERY)
+    except Interrupted as interrupted:
+        return interrupted.exit_code  # whoever only watches leaves nothing undone
     finally:
         if live:
             live.stop()

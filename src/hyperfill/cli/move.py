@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hyperfill.cli.options import MoveOptions
-from hyperfill.cli.output import error_json, findings_lines, observer, print_json, say
+from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.errors import Refused
 from hyperfill.signals import Signals
 
@@ -15,7 +15,7 @@ def run(options: MoveOptions) -> int:
     from hyperfill import backfill
 
     watcher = observer()
-    with error_json(options.json), Signals() as signals:
+    with Signals() as signals:
         specs, limits = options.specs()
         try:
             outcome = backfill.run(specs, limits, watcher, signals)
@@ -38,12 +38,10 @@ def _print_report(report: Any) -> None:
     if report.state == "nothing":
         say(f"{report.prepared.table}: nothing to do. {report.findings[-1].message}")
         return
-    speed = f" ({entry.rows_copied / report.seconds:,.0f} rows/s)" if report.seconds and entry.runs == 1 else ""
-    say(
-        f"{report.prepared.table} → {report.prepared.hypertable} {span}: {report.state}; "
-        f"{entry.done} of {entry.total} windows, {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, "
-        f"{human_bytes(entry.bytes_copied)}, {duration(report.seconds)}{speed}"
-    )
+    speed = f", {entry.rows_copied / report.seconds:,.0f} rows/s" if report.seconds and entry.runs == 1 else ""
+    say(f"{report.prepared.table} → {report.prepared.hypertable} {span}: {report.state}")
+    say(f"  {entry.done} of {entry.total} windows, {duration(report.seconds)}{speed}")
+    say(f"  {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, {human_bytes(entry.bytes_copied)}")
     for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):
         say(line)
     if report.state != "incomplete":
@@ -65,7 +63,7 @@ def plan(options: MoveOptions) -> int:
     from hyperfill.backfill import prepare_all
     from hyperfill.cli.plan_view import plan_json, plan_text
 
-    with error_json(options.json), Signals():
+    with Signals():
         specs, limits = options.specs()
         prepared = prepare_all(specs, limits, observer())
     refused = any(p.errors for p in prepared)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hyperfill.errors import Finding, HyperfillError, Interrupted
+from hyperfill.errors import Finding, HyperfillError
 
 if TYPE_CHECKING:
     from hyperfill.progress import Observer
@@ -24,23 +23,6 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """A line on stderr: stdout belongs to results."""
     print(text, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def error_json(wanted: bool) -> Iterator[None]:
-    """With --json an error is one object on stdout too; the sentence goes to stderr as always."""
-    try:
-        yield
-    except HyperfillError as error:
-        if wanted:
-            findings = [f.as_json() for f in getattr(error, "findings", ())]
-            state = "refused" if error.exit_code in (2, 3) else "incomplete"
-            print_json({"state": state, "error": error.message, "hint": error.hint, "findings": findings})
-        raise
-    except Interrupted as error:
-        if wanted:
-            print_json({"state": "incomplete", "error": str(error), "hint": None, "findings": []})
-        raise
 
 
 def print_error(error: HyperfillError) -> None:

@@ -14,7 +14,6 @@ from hyperfill.errors import Finding
 from hyperfill.progress import Level, Rate, Snapshot
 from hyperfill.quantities import duration, human_bytes
 
-_IDLE = {"planned": "not done"}  # nobody works on it now, as far as the target's sessions tell
 _STYLE = {"info": "", "warning": "yellow", "error": "bold red", "note": "dim"}
 
 
@@ -53,6 +52,16 @@ class Terminal:
             self._live = None
 
 
+def _state(snapshot: Snapshot) -> str:
+    """Where a backfill is; nobody works on it when no session of the target says so."""
+    [entry] = snapshot.entries
+    if entry.finished:
+        return "done"
+    if entry.complete:
+        return "finishing"
+    return "moving" if snapshot.activity else "not done"
+
+
 def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
     """Backfills with their bars, and the windows that are being moved."""
     parts: list[RenderableType] = []
@@ -61,7 +70,7 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
         title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
         span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
         parts.append(title + Text(span, style="dim not bold"))
-        state = "done" if entry.finished else "moving" if mine.activity else _IDLE.get(entry.phase, entry.phase)
+        state = _state(mine)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(
             Text(""),

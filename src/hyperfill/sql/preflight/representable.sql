@@ -1,0 +1,2 @@
+-- Whether the target can hold these names in its ledger.
+SELECT %s::text
