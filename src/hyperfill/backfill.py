@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import psycopg
+
 from hyperfill import __version__, finish, ledger, session
 from hyperfill.engine import Crew
 from hyperfill.errors import (
@@ -24,7 +26,7 @@ from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import Span
-from hyperfill.window import Order
+from hyperfill.window import Order, check_identity
 from hyperfill.worker import Event
 
 State = Literal["done", "incomplete", "mismatch", "nothing"]
@@ -138,12 +140,12 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
             findings=tuple(f for p in prepared for f in p.findings),
         )
     reports: list[Report] = []
-    with session.connect(specs[0].target, "target", application_name="hyperfill/control") as control:
-        ledger.create(control)
+    with Control(specs[0].target) as control:
+        ledger.create(control.connection)
         active: list[Prepared] = []
         for one in prepared:
             if not one.empty:
-                register(control, one)
+                register(control.connection, one)
             if one.empty or (one.entry is not None and one.entry.finished):
                 reports.append(_nothing(one))
             else:
@@ -205,7 +207,7 @@ def register(control: Connection, prepared: Prepared) -> None:
 
 
 def move(
-    control: Connection, prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals
+    control: Control, prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals
 ) -> HyperfillError | None:
     """Run the windows of all backfills in one pool of workers. Returns the error that ended a worker, if any."""
     orders = [p.order for p in prepared if p.order is not None and p.entry is not None and not p.entry.complete]
@@ -221,11 +223,13 @@ def move(
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
         crew = Crew(orders, jobs, limits.bytes_per_second)
+        if crew.shortage:
+            observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:
             failure = _watch(control, crew, orders, deadline, observer, signals)
         finally:
             crew.close()
-            last = _look(control, orders) if observer.wants_snapshots else None
+            last = _look(control.connection, orders) if observer.wants_snapshots else None
             if last:
                 observer.show(replace(last, activity=()))
             observer.stop()
@@ -233,7 +237,7 @@ def move(
 
 
 def _watch(
-    control: Connection,
+    control: Control,
     crew: Crew,
     orders: Sequence[Order],
     deadline: float | None,
@@ -263,10 +267,52 @@ def _watch(
             crew.drain()
         if observer.wants_snapshots and time.monotonic() - looked > _LOOK:
             looked = time.monotonic()
-            snapshot = _look(control, orders)
+            control.keep(orders)
+            snapshot = _look(control.connection, orders)
             if snapshot:
                 observer.show(snapshot)
     return failure
+
+
+class Control:
+    """The run's own connection to the target: its session marks the backfills as running. Replaced when it is lost."""
+
+    _PAUSE = 5.0  # seconds between two attempts to connect again
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._tried = 0.0
+        self.connection = self._open()
+
+    def _open(self) -> Connection:
+        return session.connect(self._conninfo, "target", application_name="hyperfill/control")
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def keep(self, orders: Sequence[Order], *, must: bool = False) -> None:
+        """Connect again if the session is gone, and mark the backfills; without `must` now and then, in silence."""
+        if not self.connection.closed:
+            if not must:
+                return
+            try:
+                self.connection.execute("SELECT 1")
+                return
+            except psycopg.Error:
+                self.connection.close()
+        if not must and time.monotonic() - self._tried < self._PAUSE:
+            return
+        self._tried = time.monotonic()
+        try:
+            self.connection = self._open()
+            for order in orders:
+                ledger.mark_running(self.connection, order.backfill)
+        except (psycopg.Error, HyperfillError):
+            if must:
+                raise
 
 
 def _look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
@@ -290,33 +336,26 @@ def _describe(entry: ledger.Entry) -> str:
     return f"backfill {entry.id}: {entry.source_relation} to {entry.hypertable} {span}, {entry.total} windows{begun}"
 
 
-def complete(control: Connection, prepared: Prepared, limits: Limits, observer: Observer) -> Report:
+def complete(control: Control, prepared: Prepared, limits: Limits, observer: Observer) -> Report:
     """Finish a backfill whose windows are all done; otherwise say what is missing."""
     assert prepared.order is not None and prepared.entry is not None and prepared.time_type is not None
     order, backfill = prepared.order, prepared.order.backfill
-    control = _alive(control, order)
-    found = ledger.entries(control, ids=[backfill])
+    control.keep([order], must=True)
+    target = control.connection
+    found = ledger.entries(target, ids=[backfill])
     if not found:
         raise HyperfillError(f"backfill {backfill} was removed from the ledger while it ran")
     entry = found[0]
     findings = list(prepared.findings)
     if not entry.complete:
-        return Report(prepared, "incomplete", entry, findings, ledger.failed_windows(control, backfill))
+        return Report(prepared, "incomplete", entry, findings, ledger.failed_windows(target, backfill))
     if not entry.finished:
+        check_identity(target, "target", order.target.relation)
         if entry.phase == "planned":
-            ledger.set_phase(control, entry, backfill, "moved")
+            ledger.set_phase(target, entry, backfill, "moved")
         if prepared.spec.sync_sequences:
-            findings += finish.sync_sequences(control, order)
+            findings += finish.sync_sequences(target, order)
         observer.log("analyzing the chunks that were filled")
-        findings += finish.analyze(control, order, ledger.touched(control, backfill, prepared.time_type), limits.jobs)
-        ledger.set_phase(control, entry, backfill, "done")
-    return Report(prepared, "done", ledger.entries(control, ids=[backfill])[0], findings)
-
-
-def _alive(control: Connection, order: Order) -> Connection:
-    """The control connection, or a new one if the server was restarted while workers ran."""
-    try:
-        control.execute("SELECT 1")
-        return control
-    except Exception:
-        return session.connect(order.target_conninfo, "target", application_name="hyperfill/control")
+        findings += finish.analyze(target, order, ledger.touched(target, backfill, prepared.time_type), limits.jobs)
+        ledger.set_phase(target, entry, backfill, "done")
+    return Report(prepared, "done", ledger.entries(target, ids=[backfill])[0], findings)

@@ -72,6 +72,7 @@ class ChunkMaker:
 
     def create(self, source: Connection, target: Connection, cells: list[Span], window: Span) -> None:
         """Create chunks, each in its own transaction. Failing is no error: the window then creates what is missing."""
+        order = self._order
         for cell in cells:
             assert cell.lower is not None
             self._tried.add(cell.lower)
@@ -80,6 +81,8 @@ class ChunkMaker:
                 continue
             ordinal = inside.upper - 1 if inside.lower is None else inside.lower
             try:
+                if order.source_indexed and not self._anything(source, inside):
+                    continue  # an empty chunk would be left behind
                 retrying(lambda at=ordinal: self._create(source, target, at), seconds=_PATIENCE)  # type: ignore[misc]
             except psycopg.Error as error:
                 if target.closed or source.closed:
@@ -87,6 +90,11 @@ class ChunkMaker:
                 log.debug("a chunk was not created beforehand: %s", first_line(error))
                 if isinstance(error, psycopg.errors.InsufficientPrivilege):
                     self._give_up(first_line(error))
+
+    def _anything(self, source: Connection, span: Span) -> bool:
+        """Whether the source has a row there: the plan only knows that it may. One probe of the index."""
+        axis = self._order.source
+        return source.execute(axis.compose("survey/first", range=axis.condition(span))).fetchone() is not None
 
     def _create(self, source: Connection, target: Connection, ordinal: int) -> None:
         order = self._order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tomllib
 import types
 import typing
@@ -37,19 +38,23 @@ def load(path: Path, given: dict[str, Any]) -> tuple[list[Spec], Limits]:
     for number, table in enumerate(tables, start=1):
         where = f"[[backfill]] {number} ({table.get('table', 'no table')})"
         values = _checked(table, where, _RUN_ONLY, problems)
-        problems += [f"{where}: {name} is missing" for name in ("table", "end") if name not in values]
+        problems += [f"{where}: {name} is missing" for name in ("table", "end") if name not in table]
         sections.append({**shared, **{k: v for k, v in given.items() if k not in _TABLE_ONLY}, **values})
     if problems:
         raise UsageError(f"--config {path}:\n" + "\n".join(f"  {p}" for p in problems))
     return [build_spec(s) for s in sections], build_limits({**shared, **given})
 
 
-def shared_target(path: Path) -> str | None:
-    """The target that a configuration names, for commands that need nothing else of it. Raises `UsageError`."""
-    value = _read(path).get("target")
-    if value is not None and not isinstance(value, str):
-        raise UsageError(f"--config {path}: target = {value!r} is not a text")
-    return value
+def destinations(path: Path) -> tuple[str | None, list[str]]:
+    """The target of a configuration, if it names one, and the hypertables it fills. Raises `UsageError`."""
+    document = _read(path)
+    target = document.get("target")
+    if target is not None and not isinstance(target, str):
+        raise UsageError(f"--config {path}: target = {target!r} is not a text")
+    tables = document.get("backfill", [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise UsageError(f"--config {path}: there is no [[backfill]] section")
+    return target, [str(t.get("hypertable", t.get("table", ""))) for t in tables]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -76,7 +81,8 @@ def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], pro
         elif name in ("start", "end", "window") and isinstance(value, int) and not isinstance(value, bool):
             found[name] = str(value)
         elif not _fits(value, hints[name]):
-            problems.append(f"{where}: {key} = {value!r} is not {_describe(hints[name])}")
+            quotes = ": write it in quotes" if isinstance(value, dt.date | dt.time) else ""
+            problems.append(f"{where}: {key} = {value} is not {_describe(hints[name])}{quotes}")
         else:
             found[name] = value
     for name in ("source", "target"):

@@ -42,7 +42,16 @@ class Crew:
         # Not fork: libpq connections and the display's thread would be copied along.
         self._context = multiprocessing.get_context("spawn")
         rate = bytes_per_second / jobs if bytes_per_second else None
-        self._members = [self._start(Task(number, tuple(orders), rate)) for number in range(1, jobs + 1)]
+        self._members: list[_Member] = []
+        self.shortage: OSError | None = None  # why fewer workers were started than asked for
+        for number in range(1, jobs + 1):
+            try:
+                self._members.append(self._start(Task(number, tuple(orders), rate)))
+            except OSError as error:
+                self.shortage = error
+                break
+        if not self._members:
+            raise HyperfillError(f"no worker process can be started: {self.shortage}")
         self._replaced = 0
         self._cancelled: float | None = None
         self.draining = False

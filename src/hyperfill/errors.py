@@ -9,6 +9,7 @@
     ├── Incomplete                4  some windows are not done; run the same command again
     ├── Mismatch                  5  source and target differ
     └── WindowError                  one window failed; it was rolled back
+        ├── RelationChanged          a name stands for another relation now: the run stops
         └── WindowAborted            the window was given up because we were told to stop
     KeyboardInterrupt
     └── Interrupted         130/143  a signal ended the run
@@ -131,6 +132,10 @@ class WindowError(HyperfillError):
         """What the ledger keeps of the error: never a conninfo, never a value of a row but what the server quoted."""
         fields = ("message", "hint", "server", "sqlstate", "context")
         return {name: getattr(self, name) for name in fields if getattr(self, name)}
+
+
+class RelationChanged(WindowError):
+    """A name stands for another relation than when the run began: no further window is moved."""
 
 
 class WindowAborted(WindowError):

@@ -206,9 +206,14 @@ def insert(
     return backfill
 
 
+def mark_running(connection: Connection, backfill: int) -> None:
+    """Keep `clean` away from a backfill until this session ends."""
+    connection.execute(query("ledger/mark_running"), [backfill])
+
+
 def start_run(connection: Connection, backfill: int, findings: list[dict[str, Any]]) -> None:
     """Count a run and make failed windows pending again. Until the session ends nobody can clean the backfill away."""
-    connection.execute(query("ledger/mark_running"), [backfill])
+    mark_running(connection, backfill)
 
     def attempt() -> None:
         with connection.transaction():

@@ -86,7 +86,8 @@ def match(
         text = f"the target computes {listed} itself: the source's values are not moved"
         findings.append(Finding("note", "generated", text))
     if len(moved) <= 1 and len(insertable) > 1 and not any(f.severity == "error" for f in findings):
-        findings.append(Finding("error", "no-columns", "source and target have no column in common but the time"))
+        text = "--columns names" if wanted is not None else "source and target have in common"
+        findings.append(Finding("error", "no-columns", f"{text} no column but the time"))
     return Mapping(tuple(moved), binary, tuple(target_only)), findings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any, cast
 
 import psycopg
@@ -255,6 +256,19 @@ def representable(connection: Connection, definition: Definition) -> list[Findin
 def condition(connection: Connection, axis: Axis, where: str, role: str) -> list[Finding]:
     """Whether --where is one whole boolean expression of this side's columns."""
     text = sql.SQL(cast(Any, where))
+    words = re.sub(r"'(?:[^']|'')*'", "''", where).lower()
+    system = sorted(set(re.findall(r"\b(ctid|xmin|xmax|cmin|cmax|tableoid)\b", words)))
+    called = sorted(set(re.findall(r"([a-z_][a-z0-9_$]*)\s*\(", words)))
+    moving = [str(r[0]) for r in connection.execute(query("preflight/volatile"), {"names": called})]
+    if system or moving:
+        return [
+            Finding(
+                "error",
+                "where",
+                f"--where uses {', '.join(system + moving)}: it would not mean the same rows on both sides each time",
+                hint="use columns and functions whose value depends on the row alone",
+            )
+        ]
     try:
         for name in ("preflight/expression_ok", "preflight/expression_whole"):
             composed = axis.compose(name, condition=text).as_string(connection)

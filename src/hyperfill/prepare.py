@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import psycopg
@@ -101,6 +101,8 @@ class _Preparation:
                     self.check(source, target)
             except _Stop:
                 pass
+            except psycopg.Error as error:
+                self.note([Finding("error", "server", f"{first_line(error)} (SQLSTATE {error.sqlstate or 'none'})")])
         return self.result
 
     def check(self, source: Connection, target: Connection) -> None:
@@ -263,9 +265,13 @@ class _Preparation:
     ) -> None:
         result, spec = self.result, self.spec
         grid = Grid(hypertable.time_type, hypertable.interval, [(c.lower, c.upper) for c in hypertable.chunks_in(span)])
-        found: Survey | None = self.attempt("source-rows", lambda: survey(source, server, axis, span))
+        found: Survey | None = self.attempt(
+            "source-rows", lambda: survey(source, server, axis, span, hypertable.interval)
+        )
         if found is None:
             return
+        if result.order is not None:
+            result.order = replace(result.order, source_indexed=found.indexed)
         occupied = occupied_cells(source, found, grid)
         windows = self.attempt(
             "window",

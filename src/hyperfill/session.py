@@ -110,7 +110,7 @@ def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -
             application_name=application_name,
             **defaults,  # type: ignore[arg-type]
         )
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise ConnectFailed(role, _redact(str(error).strip(), parameters)) from None
     try:
         pin(connection, role)

@@ -17,7 +17,7 @@ from hyperfill.catalog import Chunk, Relation, Server, is_hypertable, read_chunk
 from hyperfill.plan import Density, Grid, cells_between, histogram_bins
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
-from hyperfill.timeline import Span, TimeType
+from hyperfill.timeline import Kind, Span, TimeType, milliseconds_of_uuid
 
 _SAMPLE_PAGES = 500
 _BATCH_MAX = 4096  # cells probed in one statement
@@ -78,10 +78,16 @@ class Survey:
     table_bytes: int
     density: Density
     chunks: tuple[Chunk, ...] | None  # where the source is a hypertable itself
+    numbers: list[int]  # without an index: which multiples of `interval` begin a stretch with rows
+    interval: int
 
 
-def survey(connection: Connection, server: Server, axis: Axis, span: Span) -> Survey:
-    """Look at the source in `span`. Costs a few index probes, or one scan where there is no index."""
+def survey(connection: Connection, server: Server, axis: Axis, span: Span, interval: int) -> Survey:
+    """Look at the source in `span`. Costs a few index probes, or one scan where there is no index.
+
+    `interval`: the length of the target's chunks, in ordinals.
+    """
+    numbers: list[int] = []
     bare = Axis(axis.relation, axis.column, axis.time_type)  # a user's condition only makes probes slower
     heap, everything = cast(tuple[int, int], fetch_one(connection, query("survey/size"), {"oid": axis.relation.oid}))
     chunks = (
@@ -99,12 +105,15 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span) -> Su
             axis, connection.execute(bare.compose("survey/last", range=bare.condition(span, finite=True))).fetchone()
         )
     else:
-        ends = fetch_one(connection, bare.compose("survey/extremes", range=bare.condition(span, finite=True)))
-        first, last = (_ordinal(axis, (end,)) for end in ends)
+        numbers = _scan_cells(connection, bare, span, interval)
+        first = numbers[0] * interval if numbers else None
+        last = min((numbers[-1] + 1) * interval, span.upper) - 1 if numbers else None
+        if first is not None:
+            first = max(first, axis.time_type.minimum if span.lower is None else span.lower)
     density = Density([])
     if first is not None and last is not None:
         density = Density(_bins(connection, bare, span, first, last, chunks))
-    return Survey(axis, span, first, last, indexed, scan_bytes, everything or heap, density, chunks)
+    return Survey(axis, span, first, last, indexed, scan_bytes, everything or heap, density, chunks, numbers, interval)
 
 
 def _ordinal(axis: Axis, row: tuple[Any, ...] | None) -> int | None:
@@ -116,7 +125,13 @@ def occupied_cells(connection: Connection, found: Survey, grid: Grid) -> list[Sp
     if found.first is None or found.last is None:
         return []
     if not found.indexed:
-        return cells_between(grid, found.first, found.last, 1_000_000)
+        cells: list[Span] = []
+        for number in found.numbers:
+            lower = max(number * found.interval, found.first)
+            upper = min((number + 1) * found.interval - 1, found.last)
+            # Existing chunks may cut such a stretch: which part has the rows is not known.
+            cells += cells_between(grid, lower, upper, 1_000_000)
+        return cells
     if found.chunks is not None:
         return list(_cells_of_chunks(found, grid))
     return list(_probe(connection, found, grid))
@@ -164,6 +179,27 @@ def _probe(connection: Connection, found: Survey, grid: Grid) -> Iterator[Span]:
                 if position <= found.last:
                     rest = axis.condition(Span(position, found.last + 1))
                     position = _ordinal(axis, connection.execute(axis.compose("survey/first", range=rest)).fetchone())
+
+
+_MICROSECONDS = "extract(epoch FROM r.{column})::numeric * 1000000"
+_POSITION = {
+    Kind.INSTANT: _MICROSECONDS,
+    Kind.LOCAL: _MICROSECONDS,
+    Kind.DATE: "(r.{column} - date '1970-01-01')::numeric",
+    Kind.INTEGER: "r.{column}::numeric",
+    # The milliseconds of a UUIDv7 are its first 48 bits: twelve digits, with a hyphen behind the eighth.
+    Kind.UUID: "('x' || pg_catalog.left(pg_catalog.replace(r.{column}::text, '-', ''), 12))::bit(48)::bigint::numeric",
+}
+
+
+def _scan_cells(connection: Connection, axis: Axis, span: Span, interval: int) -> list[int]:
+    """Numbers of the stretches of length `interval`, counted from the epoch, that have rows: in one scan."""
+    kind = axis.time_type.kind
+    length = milliseconds_of_uuid(interval) if kind is Kind.UUID else interval
+    position = sql.SQL(cast(Any, _POSITION[kind])).format(column=sql.Identifier(axis.column))
+    cell = sql.SQL("pg_catalog.floor({} / {})").format(position, sql.Literal(length))
+    rows = connection.execute(axis.compose("survey/cells", cell=cell, range=axis.condition(span, finite=True)))
+    return sorted(int(str(row[0])) for row in rows)
 
 
 def explain(connection: Connection, statement: sql.Composable) -> dict[str, Any]:

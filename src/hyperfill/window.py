@@ -16,8 +16,8 @@ import psycopg
 from psycopg import pq, sql
 
 from hyperfill import ledger
-from hyperfill.catalog import Hypertable
-from hyperfill.errors import WindowError, first_line, is_transient
+from hyperfill.catalog import Hypertable, Relation
+from hyperfill.errors import RelationChanged, WindowError, first_line, is_transient
 from hyperfill.relay import RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -54,6 +54,7 @@ class Order:
     has_triggers: bool
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
+    source_indexed: bool = True  # False: every look at the source reads all of it
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def move(
             )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
+        _on("source", lambda: check_identity(source, "source", order.source.relation))
         _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
         _on(
             "target",
@@ -177,10 +179,14 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
     Counted before and after: the command tag of a DELETE in compressed chunks is wrong before 2.20, and
     some versions left rows behind.
     """
-    parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
+    relation = order.target.relation
+    parts = {"relation": relation.identifier, "window": order.target.condition(span)}
+    counting = sql.SQL(query("window/count")).format(**parts, name=sql.Literal(relation.identifier.as_string()))
 
     def count() -> int:
-        row: Any = target.execute(sql.SQL(query("window/count")).format(**parts)).fetchone()
+        row: Any = target.execute(counting).fetchone()
+        if row[1] != relation.oid:
+            raise _another("target", relation)
         return int(row[0])
 
     overlap = count()
@@ -196,6 +202,21 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
             transient=True,
         )
     return overlap
+
+
+def check_identity(connection: Connection, server: str, relation: Relation) -> None:
+    """Raise `RelationChanged` if another relation has taken the name since it was resolved: by RENAME, or anew."""
+    row: Any = connection.execute(query("window/identity"), [relation.identifier.as_string()]).fetchone()
+    if row[0] != relation.oid:
+        raise _another(server, relation)
+
+
+def _another(server: str, relation: Relation) -> RelationChanged:
+    return RelationChanged(
+        f"{relation.quoted} on the {server} is another relation now than when this run began",
+        server=server,
+        hint="was it dropped, renamed or replaced? The same command run again looks at what is there now",
+    )
 
 
 def _compare(sent: int, taken: int, deleted: int, order: Order) -> None:

@@ -24,6 +24,7 @@ from hyperfill.chunks import ChunkMaker
 from hyperfill.errors import (
     RETRY_FEW_STATES,
     HyperfillError,
+    RelationChanged,
     WindowAborted,
     WindowError,
     backoff,
@@ -167,7 +168,11 @@ class Worker:
                 said = time.monotonic()
                 attempts.clear()
             except CommitUnknown as unknown:
-                self._resolve(order, unknown.window)
+                if not self._resolve(order, unknown.window):
+                    lost = WindowError("the connection was lost at COMMIT, and the window rolled back", server="target")
+                    lost.transient = True
+                    if self._failed(order, unknown.window, lost, attempts):
+                        cursor = unknown.window + (1 if order.newest else -1)
             except (WindowError, psycopg.Error, HyperfillError) as error:
                 window = claimed.id if claimed else 0
                 if self._failed(order, window, _as_window_error(error), attempts):
@@ -219,7 +224,7 @@ class Worker:
             self._tell(Event("retry", self._task.number, order.backfill, window, text=text))
             self._stop.drain.wait(backoff(count))
             return True
-        if not window:
+        if not window or isinstance(error, RelationChanged):
             raise error
         self._tell(Event("failed", self._task.number, order.backfill, window, error=error))
         return False
@@ -234,7 +239,7 @@ class Worker:
             if final:
                 raise error from None
 
-    def _resolve(self, order: Order, window: int) -> None:
+    def _resolve(self, order: Order, window: int) -> bool:
         """Find out whether a COMMIT took effect whose answer was lost."""
         deadline = time.monotonic() + RETRY_SECONDS
         attempt = 0
@@ -252,11 +257,12 @@ class Worker:
                 self._stop.cancel.wait(backoff(attempt))
                 attempt += 1
                 continue
-            if figures is not None:
-                deleted, copied, size = figures
-                moved = Moved(window, deleted, copied, size, 0.0)
-                self._tell(Event("moved", self._task.number, order.backfill, window, moved=moved))
-            return
+            if figures is None:
+                return False
+            deleted, copied, size = figures
+            moved = Moved(window, deleted, copied, size, 0.0)
+            self._tell(Event("moved", self._task.number, order.backfill, window, moved=moved))
+            return True
 
 
 def _usable(connection: session.Connection) -> bool:

@@ -56,7 +56,7 @@ def test_without_json_everything_is_on_stderr(hyperfill: Hyperfill, source_db: s
     make_metrics(source_db, target_db)
     ended = hyperfill("run", *arguments(source_db, target_db))
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert re.search(r"public\.metrics.*done.*950 rows copied", ended.stderr)
+    assert re.search(r"(?s)public\.metrics[^\n]*: done\n.*\b950 rows copied", ended.stderr)
 
 
 def test_start_is_inclusive_and_end_exclusive(hyperfill: Hyperfill, source_db: str, target_db: str) -> None:

@@ -268,7 +268,11 @@ def test_conditions_that_are_no_condition_are_refused(pair: Pair, tmp_path: Path
     pair.on_source(f"CREATE TABLE m ({COLUMNS})", f"INSERT INTO m {HOURS}", "CREATE INDEX ON m (time)")
     before = pair.physical("m", "true")
     config = tmp_path / "migration.toml"
-    entries = [f'[[backfill]]\ntable = "m"\nend = "{END[1]}"\nwhere = {json.dumps(one)}\n' for one in HOSTILE]
+    entries = [
+        f'[[backfill]]\ntable = "m"\nstart = "{year}-01-01T00:00:00Z"\nend = "{year + 1}-01-01T00:00:00Z"\n'
+        f"where = {json.dumps(condition)}\n"
+        for year, condition in enumerate(HOSTILE, start=2010)
+    ]
     config.write_text("\n".join(entries))
     ends = ("--source", pair.source_conninfo, "--target", pair.target_conninfo)
     planned = pair.hyperfill("plan", "--config", str(config), "--json", *ends)

@@ -61,23 +61,24 @@ def status(
         ),
     ] = False,
     config: Annotated[
-        str | None, Parameter(name="--config", env_var="HYPERFILL_CONFIG", help="Take the target from this TOML file.")
+        str | None,
+        Parameter(
+            name="--config", env_var="HYPERFILL_CONFIG", help="Only the tables of this TOML file, and its target."
+        ),
     ] = None,
 ) -> int:
     """Show the backfills of a target: how far they are, who works on them."""
     from hyperfill.cli import ledger_commands
 
-    return ledger_commands.status(_target(target, config), as_json=json, watch=watch)
-
-
-def _target(target: str | None, config: str | None) -> str:
-    if target is None and config is not None:
+    hypertables: list[str] | None = None
+    if config is not None:
         from pathlib import Path
 
-        from hyperfill.config import shared_target
+        from hyperfill.config import destinations
 
-        target = shared_target(Path(config))
-    return require_target(target)
+        named, hypertables = destinations(Path(config))
+        target = target or named
+    return ledger_commands.status(require_target(target), as_json=json, watch=watch, hypertables=hypertables)
 
 
 @app.command

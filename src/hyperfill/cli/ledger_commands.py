@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from hyperfill import ledger, session
+from hyperfill import catalog, ledger, session
 from hyperfill.cli.output import print_json, say
 from hyperfill.errors import Interrupted, Refused, UsageError
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
@@ -16,14 +16,18 @@ from hyperfill.signals import Signals
 _EVERY = 1.0
 
 
-def status(target: str, *, as_json: bool, watch: bool) -> int:
-    """Show the backfills of a target, on any machine; with `watch` until nothing is unfinished."""
+def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | None = None) -> int:
+    """Show the backfills of a target, on any machine; with `watch` until nothing is unfinished.
+
+    `hypertables`: only those that fill one of these, of each range the newest.
+    """
     if watch and as_json:
         raise UsageError("--watch and --json exclude each other: --json prints exactly one object")
     with Signals(), session.connect(target, "target", application_name="hyperfill/status") as connection:
+        wanted = None if hypertables is None else _newest(connection, hypertables)
         if watch:
-            return _watch(connection)
-        snapshot = take(connection) if ledger.exists(connection) else Snapshot((), (), 0.0)
+            return _watch(connection, wanted)
+        snapshot = take(connection, wanted) if ledger.exists(connection) else Snapshot((), (), 0.0)
         if as_json:
             print_json(status_json(snapshot))
         elif not snapshot.entries:
@@ -44,6 +48,18 @@ def status(target: str, *, as_json: bool, watch: bool) -> int:
     return 0
 
 
+def _newest(connection: session.Connection, names: list[str]) -> list[int]:
+    """The ids of the newest backfill of each range of these hypertables."""
+    if not ledger.exists(connection):
+        return []
+    found: dict[tuple[int, str | None, str], int] = {}
+    for name in names:
+        oid = catalog.resolve(connection, name, "target", "hypertable").oid
+        for entry in ledger.entries(connection, hypertable_oid=oid):
+            found[(oid, entry.range_start, entry.range_end)] = entry.id
+    return sorted(found.values())
+
+
 def status_json(snapshot: Snapshot) -> dict[str, Any]:
     """All backfills of a target; `state` is that of the whole."""
     unfinished = any(not e.finished for e in snapshot.entries)
@@ -51,7 +67,7 @@ def status_json(snapshot: Snapshot) -> dict[str, Any]:
     return {"state": state, "backfills": [entry_json(e, snapshot.activity) for e in snapshot.entries]}
 
 
-def _watch(connection: session.Connection) -> int:
+def _watch(connection: session.Connection, wanted: list[int] | None) -> int:
     from rich.console import Console
     from rich.live import Live
 
@@ -66,7 +82,7 @@ def _watch(connection: session.Connection) -> int:
         live.start()
     try:
         while True:
-            snapshot = take(connection)
+            snapshot = take(connection, wanted)
             # What is finished would only hide how far the rest is.
             open_now = tuple(e for e in snapshot.entries if not e.finished)
             snapshot = replace(snapshot, entries=open_now or snapshot.entries)

@@ -36,8 +36,9 @@ def statements(prepared: Prepared) -> dict[str, str]:
     span = window.span if window else Span(lower, time_type.ordinal(prepared.end))
     out, into = copy_statements(order, span)
     parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
+    name = sql.Literal(order.target.relation.identifier.as_string())
     return {
-        "count": sql.SQL(query("window/count")).format(**parts).as_string(),
+        "count": sql.SQL(query("window/count")).format(**parts, name=name).as_string(),
         "delete": sql.SQL(query("window/delete")).format(**parts).as_string(),
         "copy_from_source": out.as_string(),
         "copy_to_target": into.as_string(),
