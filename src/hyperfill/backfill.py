@@ -19,6 +19,8 @@ from hyperfill.errors import (
     LedgerConflict,
     Refused,
     UsageError,
+    WindowError,
+    first_line,
 )
 from hyperfill.prepare import Prepared, find_entry, prepare
 from hyperfill.progress import Observer, Snapshot, take
@@ -155,7 +157,13 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
             outcome.error = move(control, active, limits, observer, signals)
             outcome.signum = signals.signum
             for one in active:
-                reports.append(complete(control, one, limits, observer))
+                try:
+                    reports.append(complete(control, one, limits, observer))
+                except (psycopg.Error, session.ConnectFailed, WindowError) as error:
+                    # Windows were moved: this is no refusal. What the ledger says of it is read by the next run.
+                    lost = Finding("error", "target", first_line(error), table=one.table)
+                    observer.findings([lost])
+                    reports.append(Report(one, "incomplete", one.entry, [*one.findings, lost]))
     for report in reports:
         report.seconds = time.monotonic() - started
     order = {id(p): i for i, p in enumerate(prepared)}

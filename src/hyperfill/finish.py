@@ -43,12 +43,22 @@ def analyze(control: Connection, order: Order, touched: Sequence[Span], jobs: in
     with ThreadPoolExecutor(max_workers=min(jobs, len(chunks))) as pool:
         shares = [chunks[i::jobs] for i in range(min(jobs, len(chunks)))]
         try:
-            failures = [text for share in pool.map(lambda part: _analyze(order, part, stop), shares) for text in share]
+            failures = [
+                text for share in pool.map(lambda part: _analyze_or_say(order, part, stop), shares) for text in share
+            ]
         finally:
             stop.set()  # after Ctrl-C the pool waits for its threads: let them end with the chunk they are at
     if not failures:
         return []
     return [Finding("note", "analyze", f"{len(failures)} of {len(chunks)} chunks were not analyzed: {failures[0]}")]
+
+
+def _analyze_or_say(order: Order, chunks: Sequence[Chunk], stop: threading.Event) -> list[str]:
+    """Statistics are never worth a failed run: autovacuum will make them."""
+    try:
+        return _analyze(order, chunks, stop)
+    except (psycopg.Error, session.ConnectFailed) as error:
+        return [first_line(error)]
 
 
 def _analyze(order: Order, chunks: Sequence[Chunk], stop: threading.Event) -> list[str]:

@@ -251,9 +251,9 @@ def _bins(
         return _bins_of_chunks(connection, axis, Span(first, last + 1), chunks)
     total = float(explain(connection, sql.SQL("SELECT 1 FROM {} AS r").format(axis.relation.identifier))["Plan Rows"])
     if axis.relation.kind in "rpm":
-        bins = _bins_of_statistics(connection, axis, total) or _bins_of_sample(connection, axis, total)
+        bins = _bins_of_statistics(connection, axis, total) or _bins_of_sample(connection, axis)
         if bins:
-            return _stretched(bins, first, last, total)
+            return _stretched(bins, first, last)
     whole = Span(first, last + 1)
     width = max(1, -(-(last + 1 - first) // 64))
     edges = [*range(first, last + 1, width), last + 1]
@@ -294,21 +294,23 @@ def _bins_of_statistics(connection: Connection, axis: Axis, total: float) -> lis
     return histogram_bins([ordinal(v) for v in bounds or [] if not v.endswith("infinity")], common, total, rest)
 
 
-def _bins_of_sample(connection: Connection, axis: Axis, total: float) -> list[tuple[int, int, float]]:
+def _bins_of_sample(connection: Connection, axis: Axis) -> list[tuple[int, int, float]]:
     pages = max(1, cast(int, fetch_one(connection, query("survey/size"), {"oid": axis.relation.oid})[0]) // 8192)
     percent = min(100.0, 100.0 * _SAMPLE_PAGES / pages)
     rows = connection.execute(axis.compose("survey/sample", percent=sql.Literal(percent))).fetchall()
-    values = sorted(axis.time_type.ordinal(cast(str, r[0])) for r in rows if not cast(str, r[0]).endswith("infinity"))
+    texts = [cast(str, r[0]) for r in rows if r[0] is not None]
+    values = sorted(axis.time_type.ordinal(text) for text in texts if not text.endswith("infinity"))
     if not values:
         return []
     each = max(1, len(values) // 200)
-    return histogram_bins([*values[::each], values[-1]], [], total, 1.0)
+    # The sample knows how many rows a page has; the planner of a table that was never analyzed only guesses.
+    return histogram_bins([*values[::each], values[-1]], [], len(values) * 100.0 / percent, 1.0)
 
 
-def _stretched(bins: list[tuple[int, int, float]], first: int, last: int, total: float) -> list[tuple[int, int, float]]:
+def _stretched(bins: list[tuple[int, int, float]], first: int, last: int) -> list[tuple[int, int, float]]:
     """Statistics are older than the table: rows before and after what they know are given the mean density."""
     low, high = min(b[0] for b in bins), max(b[1] for b in bins)
-    density = total / max(1, high - low)
+    density = sum(rows for *_, rows in bins) / max(1, high - low)
     if first < low:
         bins.append((first, low, density * (low - first)))
     if last >= high:

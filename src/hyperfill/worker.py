@@ -103,6 +103,7 @@ class Worker:
         self._tell = tell
         self._target: session.Connection | None = None
         self._sources: dict[str, session.Connection] = {}
+        self._said_retry = 0.0
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
 
     def run(self) -> None:
@@ -220,8 +221,10 @@ class Worker:
             self._record(order, window, error, final=not again)
         if again:
             text = f"window {window}: " if window else ""
-            text += f"{error.server or 'connection'}: {error.message}; trying again"
-            self._tell(Event("retry", self._task.number, order.backfill, window, text=text))
+            text += f"{error.server or 'connection'}: {first_line(error)}; trying again"
+            if time.monotonic() - self._said_retry > _SAY_WAITING:
+                self._said_retry = time.monotonic()
+                self._tell(Event("retry", self._task.number, order.backfill, window, text=text))
             self._stop.drain.wait(backoff(count))
             return True
         if not window or isinstance(error, RelationChanged):
