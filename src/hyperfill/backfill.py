@@ -1,4 +1,7 @@
-"""The story of a run: prepare, register, move, finish, report. Each step can be entered again after a crash."""
+"""The story of a run: prepare, register, hold, move, finish, release, report.
+
+Each step can be entered again after a crash.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any, Literal
 
 import psycopg
 
-from hyperfill import __version__, finish, ledger, session
+from hyperfill import __version__, finish, holds, ledger
+from hyperfill.control import Control
 from hyperfill.engine import Crew
 from hyperfill.errors import (
     EXIT_OK,
@@ -17,6 +21,7 @@ from hyperfill.errors import (
     HyperfillError,
     Incomplete,
     LedgerConflict,
+    PoliciesOn,
     Refused,
     UsageError,
     WindowError,
@@ -154,12 +159,18 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
                 active.append(one)
         outcome = Outcome(reports)
         if active:
-            outcome.error = move(control, active, limits, observer, signals)
+            try:
+                for one in active:
+                    hold(control.connection, one, observer)
+                outcome.error = move(control, active, limits, observer, signals)
+            except BaseException:
+                _remind(control, active, observer)
+                raise
             outcome.signum = signals.signum
             for one in active:
                 try:
-                    reports.append(complete(control, one, limits, observer))
-                except (psycopg.Error, session.ConnectFailed, WindowError) as error:
+                    reports.append(complete(control, one, limits, observer, outcome.error))
+                except (psycopg.Error, Refused, WindowError) as error:
                     # Windows were moved: this is no refusal. What the ledger says of it is read by the next run.
                     lost = Finding("error", "target", first_line(error), table=one.table)
                     observer.findings([lost])
@@ -214,6 +225,33 @@ def register(control: Connection, prepared: Prepared) -> None:
     prepared.order = replace(prepared.order, backfill=backfill)
 
 
+def hold(target: Connection, prepared: Prepared, observer: Observer) -> None:
+    """Turn off the policies that would work on the chunks meanwhile. From here on windows check that they are off."""
+    assert prepared.order is not None and prepared.entry is not None
+    order = prepared.order
+    result, watch = holds.hold(
+        target, order.target.relation, prepared.spec.hold, backfill=order.backfill, say=observer.log
+    )
+    prepared.order = replace(order, watch=watch)
+    for job in result.changed:
+        observer.log(f"turned off: {job}")
+    for note in result.notes:
+        observer.log(note, level="warning")
+
+
+def _remind(control: Control, active: Sequence[Prepared], observer: Observer) -> None:
+    """A run ends before its end: say what stays held. What cannot be asked now is in the ledger."""
+    for one in active:
+        try:
+            assert one.order is not None
+            control.keep([], must=True)
+            reminder = holds.reminder(control.connection, one.order.target.relation)
+        except (psycopg.Error, HyperfillError):
+            return
+        if reminder is not None:
+            observer.findings([replace(reminder, table=one.table)])
+
+
 def move(
     control: Control, prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals
 ) -> HyperfillError | None:
@@ -259,6 +297,8 @@ def _watch(
         for event in crew.events(_LOOK, signals.wake):
             _tell(event, observer)
             if event.kind == "ended" and event.error is not None:
+                if isinstance(failure, PoliciesOn) and isinstance(event.error, PoliciesOn):
+                    continue  # every worker sees the same
                 failure = failure or event.error
                 observer.log(f"worker {event.worker}: {event.error}", level="error")
         signals.clear_wake()
@@ -282,47 +322,6 @@ def _watch(
     return failure
 
 
-class Control:
-    """The run's own connection to the target: its session marks the backfills as running. Replaced when it is lost."""
-
-    _PAUSE = 5.0  # seconds between two attempts to connect again
-
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
-        self._tried = 0.0
-        self.connection = self._open()
-
-    def _open(self) -> Connection:
-        return session.connect(self._conninfo, "target", application_name="hyperfill/control")
-
-    def __enter__(self) -> Control:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def keep(self, orders: Sequence[Order], *, must: bool = False) -> None:
-        """Connect again if the session is gone, and mark the backfills; without `must` now and then, in silence."""
-        if not self.connection.closed:
-            if not must:
-                return
-            try:
-                self.connection.execute("SELECT 1")
-                return
-            except psycopg.Error:
-                self.connection.close()
-        if not must and time.monotonic() - self._tried < self._PAUSE:
-            return
-        self._tried = time.monotonic()
-        try:
-            self.connection = self._open()
-            for order in orders:
-                ledger.mark_running(self.connection, order.backfill)
-        except (psycopg.Error, HyperfillError):
-            if must:
-                raise
-
-
 def _look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
     """A display is never worth a failed run: what cannot be read now is read next time."""
     try:
@@ -344,8 +343,10 @@ def _describe(entry: ledger.Entry) -> str:
     return f"backfill {entry.id}: {entry.source_relation} to {entry.hypertable} {span}, {entry.total} windows{begun}"
 
 
-def complete(control: Control, prepared: Prepared, limits: Limits, observer: Observer) -> Report:
-    """Finish a backfill whose windows are all done; otherwise say what is missing."""
+def complete(
+    control: Control, prepared: Prepared, limits: Limits, observer: Observer, error: HyperfillError | None = None
+) -> Report:
+    """Finish a backfill whose windows are all done; otherwise say what is missing. `error` ended its workers."""
     assert prepared.order is not None and prepared.entry is not None and prepared.time_type is not None
     order, backfill = prepared.order, prepared.order.backfill
     control.keep([order], must=True)
@@ -356,14 +357,26 @@ def complete(control: Control, prepared: Prepared, limits: Limits, observer: Obs
     entry = found[0]
     findings = list(prepared.findings)
     if not entry.complete:
+        if isinstance(error, PoliciesOn):
+            findings.append(Finding("error", "policies-on", error.message, error.hint, prepared.table))
+        reminder = holds.reminder(target, order.target.relation)
+        findings += [replace(reminder, table=prepared.table)] if reminder else []
         return Report(prepared, "incomplete", entry, findings, ledger.failed_windows(target, backfill))
     if not entry.finished:
         check_identity(target, "target", order.target.relation)
-        if entry.phase == "planned":
+        if entry.phase in ("planned", "held"):
             ledger.set_phase(target, entry, backfill, "moved")
         if prepared.spec.sync_sequences:
             findings += finish.sync_sequences(target, order)
         observer.log("analyzing the chunks that were filled")
         findings += finish.analyze(target, order, ledger.touched(target, backfill, prepared.time_type), limits.jobs)
-        ledger.set_phase(target, entry, backfill, "done")
+        findings += release(target, entry, order, observer)
     return Report(prepared, "done", ledger.entries(target, ids=[backfill])[0], findings)
+
+
+def release(target: Connection, entry: ledger.Entry, order: Order, observer: Observer) -> list[Finding]:
+    """The last step: policies that nobody else needs off are on again, and the backfill is done, in one transaction."""
+    result = holds.finish(target, entry, order.target.relation)
+    for job in result.changed:
+        observer.log(f"turned on again: {job}")
+    return [Finding("note", "policies", note, table=entry.source_relation) for note in result.notes]

@@ -7,6 +7,7 @@
     ├── Refused                   3  a check before the first write said no; nothing was changed
     │   └── LedgerConflict        3  the ledger holds something that does not fit this command
     ├── Incomplete                4  some windows are not done; run the same command again
+    │   └── PoliciesOn            4  a policy that must be off is on: the run stops
     ├── Mismatch                  5  source and target differ
     └── WindowError                  one window failed; it was rolled back
         ├── RelationChanged          a name stands for another relation now: the run stops
@@ -83,6 +84,10 @@ class Incomplete(HyperfillError):
     """Some windows are not done. The same command run again continues."""
 
     exit_code = 4
+
+
+class PoliciesOn(Incomplete):
+    """A policy that was held is on again, or a new one was added: no further window is moved."""
 
 
 class Mismatch(HyperfillError):

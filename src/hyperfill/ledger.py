@@ -279,6 +279,12 @@ def touched(connection: Connection, backfill: int, time_type: TimeType) -> list[
     return [Span(None if r[0] is None else time_type.ordinal(r[0]), time_type.ordinal(r[1])) for r in rows]
 
 
+def occupied(connection: Connection, backfill: int, time_type: TimeType) -> list[Span]:
+    """The spans of windows that have rows, as moved or, where they are not done, as planned."""
+    rows: list[Any] = connection.execute(query("ledger/occupied"), [backfill]).fetchall()
+    return [Span(None if r[0] is None else time_type.ordinal(r[0]), time_type.ordinal(r[1])) for r in rows]
+
+
 def set_phase(connection: Connection, entry: Definition, backfill: int, phase: Phase) -> None:
     """Enter a phase, under the hypertable's lock."""
 

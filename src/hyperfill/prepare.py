@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from hyperfill import catalog, ledger, mapping, preflight, preflight_rights, preflight_rows, session
+from hyperfill import catalog, ledger, mapping, preflight, preflight_policies, preflight_rights, preflight_rows, session
 from hyperfill.catalog import Hypertable, Relation, Server
 from hyperfill.errors import Finding, LedgerConflict, Refused, describe, first_line
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, PlannedWindow, make_windows
@@ -47,6 +47,7 @@ class Prepared:
     overlap_rows: int = 0
     overlap_exact: bool = True
     empty: bool = False  # start = end: there is nothing to do
+    policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
 
     @property
     def errors(self) -> list[Finding]:
@@ -148,6 +149,8 @@ class _Preparation:
         # Whatever else is wrong: each of these needs only what it is given, and finds more.
         self.look(lambda: preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
         self.look(lambda: preflight.compressed(there, hypertable, span))
+        self.look(lambda: preflight_policies.chunks(target, hypertable, span))
+        self.look(lambda: self.policies(target, there, hypertable))
         self.look(lambda: preflight.locks(target, there, hypertable, self.jobs))
         time_attribute = relation.column(axis.column)
         nullable = time_attribute is not None and not time_attribute.not_null
@@ -178,10 +181,37 @@ class _Preparation:
             seen = target_axis if sound else Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
             self.look(lambda: self.overlap(target, seen, hypertable, span, columns))
             self.plan(source, here, axis, hypertable, span, step)
+        self.look(lambda: self.retention(target, hypertable, span))
+        self.look(lambda: self.source_retention(source, here, relation, axis, span))
 
     def look(self, check: Callable[[], list[Finding]]) -> None:
         """A check of its own: what it finds, or that this role may not look."""
         self.note(self.attempt("rights", check) or [])
+
+    def policies(self, target: Connection, server: Server, hypertable: Hypertable) -> list[Finding]:
+        self.result.policies = preflight_policies.read(target, hypertable.relation.oid)
+        return preflight_policies.check(self.result.policies, self.spec, server.user)
+
+    def retention(self, target: Connection, hypertable: Hypertable, span: Span) -> list[Finding]:
+        """Also of a backfill that goes on: the cutoff moves."""
+        result, entry = self.result, self.result.entry
+        if entry is not None and entry.finished:
+            return []
+        occupied = [w.span for w in result.windows if w.occupied and w.estimate]
+        if entry is not None:
+            occupied = ledger.occupied(target, entry.id, hypertable.time_type)
+        return preflight_policies.retention(target, result.policies, hypertable, span, occupied, self.spec)
+
+    def source_retention(
+        self, source: Connection, server: Server, relation: Relation, axis: Axis, span: Span
+    ) -> list[Finding]:
+        entry = self.result.entry
+        if (entry is not None and entry.complete) or not catalog.is_hypertable(source, server, relation):
+            return []
+        found = catalog.read_hypertable(source, server, relation)
+        if found.time_column != axis.column or found.time_type != axis.time_type:
+            return []
+        return preflight_policies.source_retention(source, server, found, span, self.spec)
 
     def overlap(
         self, target: Connection, axis: Axis, hypertable: Hypertable, span: Span, columns: mapping.Mapping

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from hyperfill.policies import KINDS, Kind
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -29,6 +31,8 @@ class Spec:
     allow_seqscan: bool = False
     skip_unstorable: bool = False
     sync_sequences: bool = False
+    hold: tuple[Kind, ...] = KINDS  # policies to turn off while windows are moved
+    accept_retention: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from psycopg import pq, sql
 from hyperfill import ledger
 from hyperfill.catalog import Hypertable, Relation
 from hyperfill.errors import RelationChanged, WindowError, first_line, is_transient
+from hyperfill.policies import Watch
 from hyperfill.relay import RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -55,6 +56,7 @@ class Order:
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
     source_indexed: bool = True  # False: every look at the source reads all of it
+    watch: Watch | None = None  # policies that must be off while windows are moved
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from hyperfill import ledger, session
+from hyperfill import ledger, policies, session
 from hyperfill.chunks import ChunkMaker
 from hyperfill.errors import (
     RETRY_FEW_STATES,
     HyperfillError,
+    PoliciesOn,
     RelationChanged,
     WindowAborted,
     WindowError,
@@ -174,6 +175,8 @@ class Worker:
                     lost.transient = True
                     if self._failed(order, unknown.window, lost, attempts):
                         cursor = unknown.window + (1 if order.newest else -1)
+            except PoliciesOn:
+                raise  # nothing is wrong with the window
             except (WindowError, psycopg.Error, HyperfillError) as error:
                 window = claimed.id if claimed else 0
                 if self._failed(order, window, _as_window_error(error), attempts):
@@ -188,6 +191,8 @@ class Worker:
             begin(target)
             try:
                 claimed = ledger.claim(target, order.backfill, cursor, newest=order.newest)
+                if claimed is not None and order.watch is not None:
+                    policies.check_off(target, order.watch)
             except BaseException:
                 rollback(target)
                 raise

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from hyperfill import __version__
 from hyperfill.cli.options import Json, MoveOptions, Target, require_target
 from hyperfill.cli.output import print_error, say
+from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.early import print_failure, wants_json
 from hyperfill.errors import HyperfillError, Interrupted, Refused, UsageError
@@ -106,6 +107,7 @@ def demo() -> int:
     return tell()
 
 
+app.command(policies_app)
 app.command(sandbox_app)
 
 

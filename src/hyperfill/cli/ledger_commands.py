@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from hyperfill import catalog, ledger, session
+from hyperfill import catalog, holds, ledger, session
 from hyperfill.cli.output import print_json, say
 from hyperfill.errors import Interrupted, Refused, UsageError
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
@@ -121,6 +121,12 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
         for entry in removed:
             ledger.remove(connection, entry)
             say(f"removed backfill {entry.id} ({entry.source_relation} to {entry.hypertable}) from the ledger")
+        for hypertable in sorted({e.hypertable for e in removed}):
+            oid = next(e.hypertable_oid for e in removed if e.hypertable == hypertable)
+            held = [h for h in holds.read(connection, oid) if not h.backfills]
+            if held:
+                say(f"warning: still held, which nothing is going to release: {', '.join(f'the {h}' for h in held)}")
+                say(f"  {holds.release_command(hypertable)}")
         if not removed:
             say("nothing to remove" + (f": {len(kept)} unfinished (--force removes them too)" if kept else ""))
     return 0

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from cyclopts import Parameter
 
 from hyperfill.errors import UsageError
+from hyperfill.policies import parse_kinds
 from hyperfill.quantities import parse_duration, parse_size
 from hyperfill.spec import Limits, Spec, default_jobs
 
@@ -104,6 +105,17 @@ class MoveOptions:
     sync_sequences: Annotated[
         bool | None, _option("sync-sequences", "Move sequences behind moved columns forward at the end.", negative="")
     ] = None
+    hold: Annotated[
+        str | None,
+        _option(
+            "hold",
+            "Policies to turn off meanwhile: compression, retention, refresh, reorder (default: all four), or none.",
+        ),
+    ] = None
+    accept_retention: Annotated[
+        bool | None,
+        _option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
+    ] = None
     max_duration: Annotated[
         str | None,
         _option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),
@@ -158,7 +170,10 @@ def build_spec(values: dict[str, Any]) -> Spec:
     rows = values.get("max_window_rows")
     if rows is not None and rows < 1:
         raise UsageError(f"--max-window-rows must be at least 1, not {rows}")
-    return Spec(**{k: v for k, v in values.items() if k not in _LIMITS})
+    chosen = {k: v for k, v in values.items() if k not in _LIMITS}
+    if "hold" in chosen:
+        chosen["hold"] = parse_kinds(chosen["hold"])
+    return Spec(**chosen)
 
 
 def build_limits(values: dict[str, Any]) -> Limits:

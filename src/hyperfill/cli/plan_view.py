@@ -45,6 +45,16 @@ def statements(prepared: Prepared) -> dict[str, str]:
     }
 
 
+def policy_statements(prepared: Prepared) -> dict[str, str]:
+    """The SQL that holds the policies and releases them; nothing where none is concerned."""
+    found = {}
+    for name, on in (("hold_policies", False), ("release_policies", True)):
+        calls = prepared.policies.statements(prepared.spec.hold, on=on)
+        if calls:
+            found[name] = " ".join(f"{call};" for call in calls)
+    return found
+
+
 def _window_json(prepared: Prepared, number: int, window: PlannedWindow) -> dict[str, Any]:
     assert prepared.time_type is not None
     text = prepared.time_type.text
@@ -77,7 +87,8 @@ def plan_json(prepared: Prepared, limits: Limits) -> dict[str, Any]:
         "format": None if order is None else "binary" if order.binary else "text",
         "columns": [c.target for c in order.columns] if order else [],
         "findings": [f.as_json() for f in prepared.findings],
-        "sql": statements(prepared),
+        "policies": prepared.policies.as_json(),
+        "sql": {**statements(prepared), **policy_statements(prepared)},
         "window_list": [_window_json(prepared, i, w) for i, w in enumerate(prepared.windows, start=1)],
     }
 
@@ -107,6 +118,11 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
                 "  one window, by hand:",
                 *(f"    {statement};" for statement in statements(prepared).values()),
             ]
+    if prepared.policies.jobs:
+        lines += ["  policies:", *(f"    {line}" for line in prepared.policies.lines())]
+        by_hand = policy_statements(prepared)
+        if by_hand:
+            lines += ["  to hold and to release them by hand:", *(f"    {one}" for one in by_hand.values())]
     lines += findings_lines(prepared.findings)
     if not prepared.errors:
         lines.append("  nothing was written; the same options with `hyperfill run` do it")

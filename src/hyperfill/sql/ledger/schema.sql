@@ -58,3 +58,67 @@ CREATE TABLE hyperfill.windows (
     -- Half-full pages and no index on the state: finishing a window stays a HOT update, and claims stay
     -- fast under an old transaction that keeps dead rows alive.
 ) WITH (fillfactor = 50);
+
+-- Policies that were turned off, each with its whole row as it was before. Written in the transaction that turns
+-- the policy off, so that "off" is never taken for the original state. Rows stay as history.
+CREATE TABLE hyperfill.holds (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    hypertable_oid oid NOT NULL,            -- that is filled
+    hypertable text NOT NULL,               -- quoted, schema-qualified
+    relation text NOT NULL,                 -- whose policy it is: the hypertable, or an aggregate above it
+    job_id int NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('compression', 'retention', 'refresh', 'reorder')),
+    job jsonb NOT NULL,                     -- the job's row, and its next start
+    held_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    held_by text NOT NULL DEFAULT session_user,
+    released_at timestamptz,                -- NULL: it is held
+    outcome text CHECK (outcome IN ('on', 'was on', 'gone'))
+);
+CREATE UNIQUE INDEX ON hyperfill.holds (hypertable_oid, job_id) WHERE released_at IS NULL;
+
+-- Whoever needs a hold; the last one releases it. No foreign key: a backfill that is cleaned away leaves its holds.
+CREATE TABLE hyperfill.hold_users (
+    hold_id bigint NOT NULL REFERENCES hyperfill.holds ON DELETE CASCADE,
+    backfill_id bigint,                     -- NULL: held by hand
+    since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE UNIQUE INDEX ON hyperfill.hold_users (hold_id, coalesce(backfill_id, 0));
+
+-- Chunks of the range that were compressed before the first delete: what is partial at the end is compressed again.
+CREATE TABLE hyperfill.chunk_states (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    chunk_oid oid NOT NULL,
+    chunk text NOT NULL,                    -- quoted, schema-qualified
+    lower text,                             -- inclusive; NULL: open
+    upper text,                             -- exclusive; NULL: open
+    status int NOT NULL,                    -- before: bits 1 compressed, 2 unordered, 4 frozen, 8 partial
+    recompressed_at timestamptz,            -- when it was seen to be in order again
+    PRIMARY KEY (backfill_id, chunk_oid)
+);
+
+-- Continuous aggregates that depend on the hypertable, as they were before the first write.
+CREATE TABLE hyperfill.aggregates (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    id int NOT NULL,                        -- of the materialization hypertable
+    view text NOT NULL,                     -- quoted, schema-qualified
+    level int NOT NULL,                     -- 1: on the hypertable itself, 2: on an aggregate of level 1, ...
+    -- Where the level below had chunks: [[lower, upper], ...] in time order, null where open. A bucket outside may be
+    -- all that is left of rows that retention has dropped, and must not be computed again from what is there now.
+    held jsonb NOT NULL,
+    watermark text,                         -- NULL: never refreshed
+    PRIMARY KEY (backfill_id, id)
+);
+
+-- What is refreshed at the end, slice by slice, levels in order. Planned once, when all windows are done.
+CREATE TABLE hyperfill.refreshes (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    id int NOT NULL,
+    aggregate int NOT NULL,
+    view text NOT NULL,
+    level int NOT NULL,
+    lower text NOT NULL,                    -- inclusive, the beginning of a bucket
+    upper text NOT NULL,                    -- exclusive, the end of a bucket
+    left_out text,                          -- why it is not refreshed; NULL: it is
+    done_at timestamptz,
+    PRIMARY KEY (backfill_id, id)
+);
