@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from hyperfill import __version__, finish, holds, ledger
+from hyperfill import __version__, finish, holds, ledger, settle
 from hyperfill.control import Control
 from hyperfill.engine import Crew
 from hyperfill.errors import (
@@ -162,6 +162,7 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
             try:
                 for one in active:
                     hold(control.connection, one, observer)
+                    settle.record(control.connection, one)
                 outcome.error = move(control, active, limits, observer, signals)
             except BaseException:
                 _remind(control, active, observer)
@@ -368,6 +369,7 @@ def complete(
             ledger.set_phase(target, entry, backfill, "moved")
         if prepared.spec.sync_sequences:
             findings += finish.sync_sequences(target, order)
+        findings += settle.settle(target, prepared, entry, limits.jobs, observer)
         observer.log("analyzing the chunks that were filled")
         findings += finish.analyze(target, order, ledger.touched(target, backfill, prepared.time_type), limits.jobs)
         findings += release(target, entry, order, observer)

@@ -15,14 +15,8 @@ from hyperfill.ledger import Definition
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.survey import Axis
-from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType, milliseconds_of_uuid
+from hyperfill.timeline import TIME_TYPES, Kind, TimeType, milliseconds_of_uuid
 
-# TimescaleDB versions in which a DELETE in compressed chunks is known to remove the wrong rows:
-# (first bad, first good, what happens). Missed rows are seen by the count after the DELETE; these are not.
-_WRONG_DELETES = (
-    ((2, 17, 0), (2, 18, 1), "DELETE in compressed chunks can remove rows outside its range (fixed in 2.18.1)"),
-    ((2, 21, 0), (2, 28, 3), "DELETE of whole compressed batches can remove rows it should not (fixed in 2.28.3)"),
-)
 _OLDEST_TIMESCALEDB = (2, 11, 0)  # before it compressed chunks could not be changed
 _OLDEST_SERVER = {"source": 120000, "target": 140000}
 
@@ -139,24 +133,6 @@ def same_relation(
             f"source and target are the same: {axis.relation.quoted} in database {target.database} of one cluster",
             hint="the window's DELETE would remove what is to be copied",
         )
-    ]
-
-
-def compressed(target: Server, hypertable: Hypertable, span: Span) -> list[Finding]:
-    """Server versions that are known to give wrong results for a DELETE in compressed chunks."""
-    chunks = [c for c in hypertable.chunks_in(span) if c.compressed]
-    version = target.timescaledb
-    if not chunks or version is None:
-        return []
-    return [
-        Finding(
-            "error",
-            "known-wrong-results",
-            f"{len(chunks)} chunks in the range are compressed, and in TimescaleDB {target.timescaledb_text} {what}",
-            hint="update the extension, or decompress those chunks first",
-        )
-        for bad, good, what in _WRONG_DELETES
-        if bad <= version < good
     ]
 
 

@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from hyperfill import catalog, ledger, mapping, preflight, preflight_policies, preflight_rights, preflight_rows, session
+from hyperfill import (
+    catalog,
+    ledger,
+    mapping,
+    preflight,
+    preflight_chunks,
+    preflight_policies,
+    preflight_rights,
+    preflight_rows,
+    session,
+)
 from hyperfill.catalog import Hypertable, Relation, Server
 from hyperfill.errors import Finding, LedgerConflict, Refused, describe, first_line
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, PlannedWindow, make_windows
@@ -48,6 +58,7 @@ class Prepared:
     overlap_exact: bool = True
     empty: bool = False  # start = end: there is nothing to do
     policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
+    shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)
 
     @property
     def errors(self) -> list[Finding]:
@@ -148,7 +159,7 @@ class _Preparation:
             return
         # Whatever else is wrong: each of these needs only what it is given, and finds more.
         self.look(lambda: preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
-        self.look(lambda: preflight.compressed(there, hypertable, span))
+        self.look(lambda: preflight_chunks.check(target, there, hypertable, span, spec, result.shape))
         self.look(lambda: preflight_policies.chunks(target, hypertable, span))
         self.look(lambda: self.policies(target, there, hypertable))
         self.look(lambda: preflight.locks(target, there, hypertable, self.jobs))
@@ -171,6 +182,7 @@ class _Preparation:
             has_triggers=triggers.any,
             chunks_beforehand=not triggers.unstoppable,
             hypertable_oid=hypertable.relation.oid,
+            triggers_off=spec.triggers == "off",
         )
         result.definition = self.define(here, axis, hypertable, result.order, span)
         self.note(preflight.representable(target, result.definition))
@@ -181,6 +193,8 @@ class _Preparation:
             seen = target_axis if sound else Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
             self.look(lambda: self.overlap(target, seen, hypertable, span, columns))
             self.plan(source, here, axis, hypertable, span, step)
+            spans = [w.span for w in result.windows if w.occupied]
+            self.look(lambda: result.shape.foresee(target, hypertable, spans if spec.refresh_caggs else []))
         self.look(lambda: self.retention(target, hypertable, span))
         self.look(lambda: self.source_retention(source, here, relation, axis, span))
 

@@ -150,6 +150,7 @@ def pin(connection: Connection, role: Role) -> None:
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
     if role == "target":
         connection.execute(query("session/lock_timeout"), [LOCK_TIMEOUT_MS])
+        connection.execute(query("session/safe_deletes"))
 
 
 def qualified(schema: str, name: str) -> sql.Identifier:

@@ -33,6 +33,9 @@ class Spec:
     sync_sequences: bool = False
     hold: tuple[Kind, ...] = KINDS  # policies to turn off while windows are moved
     accept_retention: bool = False
+    recompress: bool = True
+    refresh_caggs: bool = True
+    triggers: Literal["fire", "off"] = "fire"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Order:
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
     source_indexed: bool = True  # False: every look at the source reads all of it
+    triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
     watch: Watch | None = None  # policies that must be off while windows are moved
 
 

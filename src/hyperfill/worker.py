@@ -21,6 +21,7 @@ from psycopg import pq
 
 from hyperfill import ledger, policies, session
 from hyperfill.chunks import ChunkMaker
+from hyperfill.compressed import Guard
 from hyperfill.errors import (
     RETRY_FEW_STATES,
     HyperfillError,
@@ -105,6 +106,7 @@ class Worker:
         self._target: session.Connection | None = None
         self._sources: dict[str, session.Connection] = {}
         self._said_retry = 0.0
+        self._replica = False
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
 
     def run(self) -> None:
@@ -132,6 +134,11 @@ class Worker:
             self._target = session.connect(
                 order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}"
             )
+            self._replica = False
+        if order.triggers_off is not self._replica:
+            self._replica = order.triggers_off
+            # The workers' sessions only: a refresh or a compression has no business with it.
+            self._target.execute(f"SET session_replication_role = {'replica' if self._replica else 'origin'}")
         source = self._sources.get(order.source_conninfo)
         if source is None or not _usable(source):
             self._close(source)
@@ -142,6 +149,7 @@ class Worker:
 
     def _work(self, order: Order) -> None:
         maker = ChunkMaker(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
+        guard = Guard(order)
         begin_at = 2**31 - 1 if order.newest else 0
         cursor = begin_at
         said = time.monotonic()
@@ -151,7 +159,7 @@ class Worker:
             started = time.monotonic()
             try:
                 source, target = self._connections(order)
-                claimed = self._claim(order, maker, source, target, cursor)
+                claimed = self._claim(order, maker, guard, source, target, cursor)
                 if claimed is None:
                     if cursor != begin_at:
                         cursor = begin_at  # once more from the start: a dead worker may have left something behind
@@ -184,10 +192,19 @@ class Worker:
                     cursor = begin_at if not window else window + (1 if order.newest else -1)
 
     def _claim(
-        self, order: Order, maker: ChunkMaker, source: session.Connection, target: session.Connection, cursor: int
+        self,
+        order: Order,
+        maker: ChunkMaker,
+        guard: Guard,
+        source: session.Connection,
+        target: session.Connection,
+        cursor: int,
     ) -> ledger.Claim | None:
-        """Open the window's transaction and claim; missing chunks are created before, outside of it."""
-        while True:
+        """Open the window's transaction and claim; chunks are created, or made partial, before and outside of it.
+
+        Windows of a compressed chunk that another worker is in are passed over, for now.
+        """
+        while not self._stop.drain.is_set():
             begin(target)
             try:
                 claimed = ledger.claim(target, order.backfill, cursor, newest=order.newest)
@@ -201,11 +218,20 @@ class Worker:
                 return None
             window: Span = span_of(order, claimed)
             cells = maker.missing(window, claimed.estimate)
-            if not cells:
+            if cells:
+                target.execute("ROLLBACK")
+                maker.create(source, target, cells, window)
+                cursor = claimed.id + (1 if order.newest else -1)
+                continue
+            whole = guard.enter(target, window)
+            if whole == []:
                 return claimed
             target.execute("ROLLBACK")
-            maker.create(source, target, cells, window)
-            cursor = claimed.id + (1 if order.newest else -1)
+            cursor = claimed.id
+            if whole:
+                guard.soften(target, whole, window)
+                cursor += 1 if order.newest else -1
+        return None
 
     def _say_waiting(self, order: Order, target: session.Connection, pending: int) -> None:
         holders = [a for a in ledger.activity(target) if a.backfill == order.backfill and a.window]

@@ -116,6 +116,20 @@ class MoveOptions:
         bool | None,
         _option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
     ] = None
+    recompress: Annotated[
+        bool | None,
+        _option(
+            "recompress", "Compress chunks again that were compressed before and are partly so after. Default: yes."
+        ),
+    ] = None
+    refresh_caggs: Annotated[
+        bool | None,
+        _option("refresh-caggs", "Refresh the continuous aggregates of what was moved, at every level. Default: yes."),
+    ] = None
+    triggers: Annotated[
+        Literal["fire", "off"] | None,
+        _option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
+    ] = None
     max_duration: Annotated[
         str | None,
         _option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),

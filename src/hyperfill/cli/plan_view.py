@@ -88,6 +88,7 @@ def plan_json(prepared: Prepared, limits: Limits) -> dict[str, Any]:
         "columns": [c.target for c in order.columns] if order else [],
         "findings": [f.as_json() for f in prepared.findings],
         "policies": prepared.policies.as_json(),
+        **prepared.shape.as_json(),
         "sql": {**statements(prepared), **policy_statements(prepared)},
         "window_list": [_window_json(prepared, i, w) for i, w in enumerate(prepared.windows, start=1)],
     }
@@ -118,6 +119,7 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
                 "  one window, by hand:",
                 *(f"    {statement};" for statement in statements(prepared).values()),
             ]
+    lines += [f"  {line}" for line in prepared.shape.lines()]
     if prepared.policies.jobs:
         lines += ["  policies:", *(f"    {line}" for line in prepared.policies.lines())]
         by_hand = policy_statements(prepared)

@@ -1,0 +1,57 @@
+"""What production needs around the windows: noted before the first write, put in order after the last window."""
+
+from __future__ import annotations
+
+from hyperfill import caggs, compressed, ledger
+from hyperfill.errors import Finding
+from hyperfill.ledger import Entry, Phase
+from hyperfill.prepare import Prepared
+from hyperfill.progress import Observer
+from hyperfill.refresh import refresh
+from hyperfill.session import Connection
+from hyperfill.timeline import Span
+
+_PHASES: tuple[Phase, ...] = ("planned", "held", "moved", "recompressed", "refreshed", "verified", "done")
+
+
+def _span(prepared: Prepared) -> Span:
+    assert prepared.definition is not None and prepared.time_type is not None
+    lower = prepared.definition.range_start
+    return Span(
+        None if lower is None else prepared.time_type.ordinal(lower),
+        prepared.time_type.ordinal(prepared.definition.range_end),
+    )
+
+
+def record(control: Connection, prepared: Prepared) -> None:
+    """Note how chunks and aggregates are; after the hold, so that no policy changes it, and before the first write.
+
+    What a former run has noted stays: it was there before that run wrote.
+    """
+    assert prepared.order is not None and prepared.time_type is not None
+    order = prepared.order
+    with control.transaction():
+        control.execute("SET LOCAL lock_timeout = '60s'")
+        ledger.lock_hypertable(control, order.hypertable_oid)
+        compressed.record(control, order, order.backfill, _span(prepared))
+        caggs.record(control, order.backfill, order.target.relation, prepared.time_type)
+
+
+def settle(control: Connection, prepared: Prepared, entry: Entry, jobs: int, observer: Observer) -> list[Finding]:
+    """Compress again, then refresh; each is a phase that a later run does not enter again. What was left undone.
+
+    Refreshing comes after compressing: it reads the chunks, and compressed ones are read faster.
+    """
+    assert prepared.order is not None and prepared.time_type is not None
+    order, findings = prepared.order, []
+    reached = _PHASES.index(entry.phase)
+    if reached < _PHASES.index("recompressed"):
+        if prepared.spec.recompress:
+            findings += compressed.recompress(control, order, _span(prepared).upper, jobs, observer.log)
+        ledger.set_phase(control, entry, order.backfill, "recompressed")
+    if reached < _PHASES.index("refreshed"):
+        if prepared.spec.refresh_caggs:
+            changed = ledger.touched(control, order.backfill, prepared.time_type)
+            findings += refresh(control, order, changed, observer.log)
+        ledger.set_phase(control, entry, order.backfill, "refreshed")
+    return findings
