@@ -111,7 +111,7 @@ def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -
             **defaults,  # type: ignore[arg-type]
         )
     except psycopg.Error as error:
-        raise ConnectFailed(role, _redact(str(error).strip(), parameters)) from None
+        raise ConnectFailed(role, _redact(" ".join(str(error).split()), parameters)) from None
     try:
         pin(connection, role)
     except psycopg.Error as error:
@@ -146,6 +146,7 @@ def pin(connection: Connection, role: Role) -> None:
         except psycopg.errors.QueryCanceled:
             if attempt == 4:
                 raise
+    connection.execute(query("session/search_path"))
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
     if role == "target":

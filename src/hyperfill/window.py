@@ -199,7 +199,7 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
             f"{left} of {overlap} rows of the target were still there after the DELETE",
             server="target",
             hint="is a dual-writer still writing below the completion point, or does a trigger keep rows?",
-            transient=True,
+            transient=left < overlap,  # all of them: a trigger keeps rows, and will again
         )
     return overlap
 
