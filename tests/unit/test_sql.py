@@ -32,6 +32,6 @@ def test_sql_is_not_formatted() -> None:
     statement = r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|COPY|ALTER|CREATE|DROP|TRUNCATE)\b [A-Za-z\"{*]"
     for path in [p for p in PACKAGE.rglob("*.py") if "demo" not in p.parts and "sandbox" not in p.parts]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            found = re.search(rf'(?<![A-Za-z])f"[^"]*{statement}', line)
+            found = re.search(rf'(?<![A-Za-z])f"\s*{statement}', line)
             # Hints show statements to people; they are not sent.
             assert not found or "hint" in line or "GRANT" in line, f"{path.name}:{number}: {line.strip()}"
