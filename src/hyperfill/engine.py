@@ -77,10 +77,6 @@ class Crew:
         their_events.close()
         return _Member(task, process, ours, events)
 
-    @property
-    def pids(self) -> list[int]:
-        return [m.process.pid for m in self._members if m.process.pid is not None and m.process.is_alive()]
-
     def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:
         """What workers have told within `timeout` seconds, killed workers replaced; empty when nothing happened.
 

@@ -52,10 +52,6 @@ class Prepared:
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
 
-    @property
-    def ready(self) -> bool:
-        return not self.errors and self.definition is not None and self.order is not None
-
 
 class _Stop(Exception):
     """Without this nothing further can be checked."""

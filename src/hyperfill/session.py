@@ -86,13 +86,6 @@ def parse_conninfo(conninfo: str, role: Role) -> dict[str, str]:
         ) from None
 
 
-def without_secrets(conninfo: str, role: Role) -> str:
-    """The same connection string as key=value pairs, without passwords and keys: fit for logs and the ledger."""
-    return pq_conninfo.make_conninfo(
-        "", **{k: v for k, v in parse_conninfo(conninfo, role).items() if k not in SECRET_KEYS}
-    )
-
-
 def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -> Connection:
     """Open a connection in autocommit mode and pin its settings.
 

@@ -7,7 +7,6 @@ transaction: a second attempt begins with a new claim.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -57,17 +56,6 @@ class Order:
     source_indexed: bool = True  # False: every look at the source reads all of it
 
 
-@dataclass(frozen=True)
-class Moved:
-    """What a finished window did."""
-
-    window: int
-    deleted: int
-    copied: int
-    bytes: int
-    seconds: float
-
-
 class CommitUnknown(Exception):
     """The connection was lost after COMMIT was sent: only the ledger knows whether the window is done."""
 
@@ -109,10 +97,8 @@ def move(
     order: Order,
     claim: ledger.Claim,
     *,
-    started: float,
     throttle: Throttle | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Moved:
+) -> None:
     """Move a window that the target's open transaction has claimed, and commit.
 
     Raises `WindowError` after a rollback, `CommitUnknown` where the answer to COMMIT was lost.
@@ -132,7 +118,6 @@ def move(
                 out.as_bytes(source),
                 into.as_bytes(target),
                 throttle=throttle,
-                progress=progress,
             )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
@@ -146,7 +131,6 @@ def move(
         rollback(target)
         raise
     commit(target, claim.id)
-    return Moved(claim.id, deleted, relayed.rows_taken, relayed.bytes, time.monotonic() - started)
 
 
 def begin(target: Connection) -> None:
