@@ -266,9 +266,10 @@ class _Preparation:
         )
         if found is None:
             return
-        if result.order is not None:
-            result.order = replace(result.order, source_indexed=found.indexed)
         occupied = occupied_cells(source, found, grid)
+        if result.order is not None and not found.indexed:
+            lowers = frozenset(cell.lower for cell in occupied if cell.lower is not None)
+            result.order = replace(result.order, source_indexed=False, occupied=lowers)
         windows = self.attempt(
             "window",
             lambda: make_windows(

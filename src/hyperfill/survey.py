@@ -310,14 +310,13 @@ def _bins_of_sample(connection: Connection, axis: Axis) -> list[tuple[int, int, 
 def _stretched(bins: list[tuple[int, int, float]], first: int, last: int) -> list[tuple[int, int, float]]:
     """Statistics are older than the table: rows before and after what they know are given the mean density.
 
-    Never more rows than there are in all: the mean density of one crowded moment says nothing of a year.
+    Never more than are known in all: the mean density of one crowded moment says nothing of a year.
     """
     low, high = min(b[0] for b in bins), max(b[1] for b in bins)
     total = sum(rows for *_, rows in bins)
     density = total / max(1, high - low)
     if first < low:
-        bins.append((first, low, density * (low - first)))
+        bins.append((first, low, min(total, density * (low - first))))
     if last >= high:
-        bins.append((high, last + 1, density * (last + 1 - high)))
-    scale = total / max(total, sum(rows for *_, rows in bins))
-    return [(lower, upper, rows * scale) for lower, upper, rows in bins]
+        bins.append((high, last + 1, min(total, density * (last + 1 - high))))
+    return bins

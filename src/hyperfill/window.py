@@ -54,6 +54,8 @@ class Order:
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
     source_indexed: bool = True  # False: every look at the source reads all of it
+    # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
+    occupied: frozenset[int] = frozenset()
 
 
 class CommitUnknown(Exception):
