@@ -53,7 +53,11 @@ def _print_report(report: Any) -> None:
         say(f"  window {failed['window']} {bounds} failed{code}: {failed.get('message')}{place}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
-    say("  run the same command again to continue" if not report.failed else "  mend that, and run the command again")
+    say(
+        "  run the same command again to continue"
+        if not report.failed
+        else "  mend that, and run the same command again"
+    )
 
 
 def plan(options: MoveOptions) -> int:
