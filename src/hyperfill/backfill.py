@@ -267,19 +267,24 @@ def move(
     jobs = max(1, min(limits.jobs, pending))
     deadline = time.monotonic() + limits.seconds if limits.seconds is not None else None
     failure: HyperfillError | None = None
+    known: dict[int, ledger.Entry] = {}
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
         crew = Crew(orders, jobs, limits.bytes_per_second)
         if crew.shortage:
             observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:
-            failure = _watch(control, crew, orders, deadline, observer, signals)
+            failure = _watch(control, crew, orders, deadline, observer, signals, known)
         finally:
             crew.close()
             last = _look(control.connection, orders) if observer.wants_snapshots else None
             if last:
+                known.update((entry.id, entry) for entry in last.entries)
                 observer.show(replace(last, activity=()))
             observer.stop()
+    for one in prepared:
+        if one.entry is not None:
+            one.entry = known.get(one.entry.id, one.entry)
     return failure
 
 
@@ -290,7 +295,9 @@ def _watch(
     deadline: float | None,
     observer: Observer,
     signals: Signals,
+    known: dict[int, ledger.Entry],
 ) -> HyperfillError | None:
+    """Until the workers have ended. `known` is kept at what the ledger said last, should the target go away."""
     failure: HyperfillError | None = None
     heard = 0
     looked = 0.0
@@ -319,6 +326,7 @@ def _watch(
             control.keep(orders)
             snapshot = _look(control.connection, orders)
             if snapshot:
+                known.update((entry.id, entry) for entry in snapshot.entries)
                 observer.show(snapshot)
     return failure
 

@@ -62,8 +62,12 @@ class ChunkMaker:
         """Cells of a window that have no chunk as far as this worker knows, and rows to come."""
         if not self._able or estimate <= 0:
             return []
-        first = span.upper - 1 if span.lower is None else span.lower
-        cells = cells_between(self._grid, first, span.upper - 1, _MAX_CELLS)
+        if self._order.source_indexed:
+            first = span.upper - 1 if span.lower is None else span.lower
+            cells = cells_between(self._grid, first, span.upper - 1, _MAX_CELLS)
+        else:
+            # Windows of such a source reach over many cells, most of them empty, and looking costs a scan.
+            cells = [self._grid.cell(at) for at in sorted(self._order.occupied) if span.contains(at)]
         return [
             cell
             for cell in cells

@@ -81,8 +81,10 @@ def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], pro
         elif name in ("start", "end", "window") and isinstance(value, int) and not isinstance(value, bool):
             found[name] = str(value)
         elif not _fits(value, hints[name]):
-            quotes = ": write it in quotes" if isinstance(value, dt.date | dt.time) else ""
-            problems.append(f"{where}: {key} = {value} is not {_describe(hints[name])}{quotes}")
+            if isinstance(value, dt.date | dt.time):
+                problems.append(f"{where}: {key} = {value} is not {_describe(hints[name])}: write it in quotes")
+            else:
+                problems.append(f"{where}: {key} = {value!r} is not {_describe(hints[name])}")
         else:
             found[name] = value
     for name in ("source", "target"):

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -64,6 +65,8 @@ class Crew:
         )
         # Until the worker has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a
         # traceback of an interpreter that is still starting.
+        # The tracker first: starting it along with a process would unblock the signals again.
+        resource_tracker.ensure_running()
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, worker.IGNORED)
         try:
             process.start()
@@ -73,10 +76,6 @@ class Crew:
         theirs.close()
         their_events.close()
         return _Member(task, process, ours, events)
-
-    @property
-    def pids(self) -> list[int]:
-        return [m.process.pid for m in self._members if m.process.pid is not None and m.process.is_alive()]
 
     def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:
         """What workers have told within `timeout` seconds, killed workers replaced; empty when nothing happened.

@@ -89,8 +89,6 @@ class Entry(Definition):
     bytes_copied: int
     estimate: int
     estimate_done: int
-    first_started: dt.datetime | None
-    last_finished: dt.datetime | None
 
     @property
     def finished(self) -> bool:
@@ -251,15 +249,15 @@ def record_failure(connection: Connection, backfill: int, window: int, error: Wi
         write({k: v.encode("ascii", "replace").decode() for k, v in error.as_json().items()})
 
 
-def resolve_commit(connection: Connection, backfill: int, window: int) -> tuple[int, int, int] | None:
-    """After a lost answer to COMMIT: the figures if the window is done, None if it was rolled back.
+def resolve_commit(connection: Connection, backfill: int, window: int) -> bool:
+    """After a lost answer to COMMIT: whether the window is done, or was rolled back.
 
     Waits for the row's lock, for as long as the old backend lives.
     """
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = 0")
-        row: Any = connection.execute(query("ledger/window_state"), [backfill, window]).fetchone()
-    return (row[1], row[2], row[3]) if row and row[0] == "done" else None
+        row = connection.execute(query("ledger/window_state"), [backfill, window]).fetchone()
+    return row is not None and row[0] == "done"
 
 
 def pending(connection: Connection, backfill: int) -> int:

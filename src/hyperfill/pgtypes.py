@@ -49,8 +49,8 @@ class Type:
             return False
         if self.kind == "c":
             return False  # carries the OIDs of its fields' types
-        if self.kind == "a" and self.inner is not None and not self.inner.builtin:
-            return False  # carries the OID of its element's type
+        if self.kind == "a" and not self.builtin:
+            return False  # carries the OID of its element's type, a domain's included
         return self.inner is None or self.inner.binary_safe
 
 

@@ -182,7 +182,7 @@ def scans(found: Survey, windows: int, spec: Spec) -> list[Finding]:
         f"{human_bytes(each)}, "
         f"{human_bytes(each * windows)} in all"
     )
-    create = f"CREATE INDEX CONCURRENTLY ON {found.axis.relation.quoted} ({quote_name(found.axis.column)});"
+    index_hint = f"CREATE INDEX CONCURRENTLY ON {found.axis.relation.quoted} ({quote_name(found.axis.column)});"
     if table > GIGABYTE and each * windows > _MAX_SCANS * table and not spec.allow_seqscan:
-        return [Finding("error", "no-index", text, hint=f"{create} or go on with --allow-seqscan")]
-    return [Finding("warning", "no-index", text, hint=create)]
+        return [Finding("error", "no-index", text, hint=f"{index_hint} or go on with --allow-seqscan")]
+    return [Finding("warning", "no-index", text, hint=index_hint)]

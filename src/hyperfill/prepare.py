@@ -64,10 +64,6 @@ class Prepared:
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
 
-    @property
-    def ready(self) -> bool:
-        return not self.errors and self.definition is not None and self.order is not None
-
 
 class _Stop(Exception):
     """Without this nothing further can be checked."""
@@ -97,7 +93,9 @@ class _Preparation:
         except BoundError as error:
             self.note([Finding("error", code, str(error))])
         except psycopg.errors.InsufficientPrivilege as error:
-            self.note([Finding("error", "rights", first_line(error))])
+            # Said already where the right itself was looked at: this is only what follows from it.
+            if not any(f.code in ("rights", "row-security") for f in self.result.errors):
+                self.note([Finding("error", "rights", first_line(error))])
         return None
 
     def run(self) -> Prepared:
@@ -314,9 +312,10 @@ class _Preparation:
         )
         if found is None:
             return
-        if result.order is not None:
-            result.order = replace(result.order, source_indexed=found.indexed)
         occupied = occupied_cells(source, found, grid)
+        if result.order is not None and not found.indexed:
+            lowers = frozenset(cell.lower for cell in occupied if cell.lower is not None)
+            result.order = replace(result.order, source_indexed=False, occupied=lowers)
         windows = self.attempt(
             "window",
             lambda: make_windows(

@@ -86,13 +86,6 @@ def parse_conninfo(conninfo: str, role: Role) -> dict[str, str]:
         ) from None
 
 
-def without_secrets(conninfo: str, role: Role) -> str:
-    """The same connection string as key=value pairs, without passwords and keys: fit for logs and the ledger."""
-    return pq_conninfo.make_conninfo(
-        "", **{k: v for k, v in parse_conninfo(conninfo, role).items() if k not in SECRET_KEYS}
-    )
-
-
 def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -> Connection:
     """Open a connection in autocommit mode and pin its settings.
 
@@ -111,7 +104,7 @@ def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -
             **defaults,  # type: ignore[arg-type]
         )
     except psycopg.Error as error:
-        raise ConnectFailed(role, _redact(str(error).strip(), parameters)) from None
+        raise ConnectFailed(role, _redact(" ".join(str(error).split()), parameters)) from None
     try:
         pin(connection, role)
     except psycopg.Error as error:
@@ -146,6 +139,7 @@ def pin(connection: Connection, role: Role) -> None:
         except psycopg.errors.QueryCanceled:
             if attempt == 4:
                 raise
+    connection.execute(query("session/search_path"))
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
     if role == "target":

@@ -308,11 +308,15 @@ def _bins_of_sample(connection: Connection, axis: Axis) -> list[tuple[int, int, 
 
 
 def _stretched(bins: list[tuple[int, int, float]], first: int, last: int) -> list[tuple[int, int, float]]:
-    """Statistics are older than the table: rows before and after what they know are given the mean density."""
+    """Statistics are older than the table: rows before and after what they know are given the mean density.
+
+    Never more than are known in all: the mean density of one crowded moment says nothing of a year.
+    """
     low, high = min(b[0] for b in bins), max(b[1] for b in bins)
-    density = sum(rows for *_, rows in bins) / max(1, high - low)
+    total = sum(rows for *_, rows in bins)
+    density = total / max(1, high - low)
     if first < low:
-        bins.append((first, low, density * (low - first)))
+        bins.append((first, low, min(total, density * (low - first))))
     if last >= high:
-        bins.append((high, last + 1, density * (last + 1 - high)))
+        bins.append((high, last + 1, min(total, density * (last + 1 - high))))
     return bins

@@ -7,7 +7,6 @@ transaction: a second attempt begins with a new claim.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -56,19 +55,10 @@ class Order:
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
     source_indexed: bool = True  # False: every look at the source reads all of it
+    # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
+    occupied: frozenset[int] = frozenset()
     triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
     watch: Watch | None = None  # policies that must be off while windows are moved
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What a finished window did."""
-
-    window: int
-    deleted: int
-    copied: int
-    bytes: int
-    seconds: float
 
 
 class CommitUnknown(Exception):
@@ -112,10 +102,8 @@ def move(
     order: Order,
     claim: ledger.Claim,
     *,
-    started: float,
     throttle: Throttle | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Moved:
+) -> None:
     """Move a window that the target's open transaction has claimed, and commit.
 
     Raises `WindowError` after a rollback, `CommitUnknown` where the answer to COMMIT was lost.
@@ -135,7 +123,6 @@ def move(
                 out.as_bytes(source),
                 into.as_bytes(target),
                 throttle=throttle,
-                progress=progress,
             )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
@@ -149,7 +136,6 @@ def move(
         rollback(target)
         raise
     commit(target, claim.id)
-    return Moved(claim.id, deleted, relayed.rows_taken, relayed.bytes, time.monotonic() - started)
 
 
 def begin(target: Connection) -> None:
@@ -202,7 +188,7 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
             f"{left} of {overlap} rows of the target were still there after the DELETE",
             server="target",
             hint="is a dual-writer still writing below the completion point, or does a trigger keep rows?",
-            transient=True,
+            transient=left < overlap,  # all of them: a trigger keeps rows, and will again
         )
     return overlap
 

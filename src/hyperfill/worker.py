@@ -35,7 +35,7 @@ from hyperfill.errors import (
 )
 from hyperfill.relay import Throttle
 from hyperfill.timeline import Span
-from hyperfill.window import CommitUnknown, Moved, Order, begin, move, rollback, span_of, translate
+from hyperfill.window import CommitUnknown, Order, begin, move, rollback, span_of, translate
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN, CANCEL = "drain", "cancel"
@@ -57,13 +57,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells its parent. `kind`: moved | failed | retry | waiting | ended."""
+    """What a worker tells its parent; figures are in the ledger. `kind`: failed | retry | waiting | ended."""
 
     kind: str
     worker: int
     backfill: int = 0
     window: int = 0
-    moved: Moved | None = None
     error: HyperfillError | None = None
     text: str = ""
 
@@ -156,7 +155,6 @@ class Worker:
         attempts: dict[int, tuple[int, float]] = {}  # window -> failed attempts, when the first was
         while not self._stop.drain.is_set():
             claimed: ledger.Claim | None = None
-            started = time.monotonic()
             try:
                 source, target = self._connections(order)
                 claimed = self._claim(order, maker, guard, source, target, cursor)
@@ -173,8 +171,7 @@ class Worker:
                     self._stop.drain.wait(_POLL)
                     continue
                 cursor = claimed.id
-                moved = move(source, target, order, claimed, started=started, throttle=self._throttle)
-                self._tell(Event("moved", self._task.number, order.backfill, claimed.id, moved=moved))
+                move(source, target, order, claimed, throttle=self._throttle)
                 said = time.monotonic()
                 attempts.clear()
             except CommitUnknown as unknown:
@@ -280,7 +277,7 @@ class Worker:
         while True:
             try:
                 _, target = self._connections(order)
-                figures = ledger.resolve_commit(target, order.backfill, window)
+                done = ledger.resolve_commit(target, order.backfill, window)
             except (psycopg.Error, HyperfillError) as error:
                 if time.monotonic() > deadline or self._stop.cancel.is_set():
                     raise WindowError(
@@ -291,12 +288,7 @@ class Worker:
                 self._stop.cancel.wait(backoff(attempt))
                 attempt += 1
                 continue
-            if figures is None:
-                return False
-            deleted, copied, size = figures
-            moved = Moved(window, deleted, copied, size, 0.0)
-            self._tell(Event("moved", self._task.number, order.backfill, window, moved=moved))
-            return True
+            return done
 
 
 def _usable(connection: session.Connection) -> bool:

@@ -250,6 +250,23 @@ def test_a_chunk_with_skewed_rows_is_split_by_rows(pair: Pair) -> None:
     pair.same("m", "time, n")
 
 
+@pytest.mark.parametrize("index", [True, False])
+def test_old_statistics_do_not_make_a_million_windows(pair: Pair, index: bool) -> None:
+    """When the table was analyzed it held a burst of one second; since then a month of rows came, before and after."""
+    pair.both("CREATE TABLE m (time timestamptz NOT NULL, n int)")
+    pair.on_source(
+        "ALTER TABLE m SET (autovacuum_enabled = off)",
+        "INSERT INTO m SELECT '2024-01-10Z'::timestamptz + i * interval '1 ms', i FROM generate_series(0, 999) AS i",
+        "ANALYZE m",
+        "INSERT INTO m SELECT '2024-01-01Z'::timestamptz + i * interval '1 hour', i FROM generate_series(0, 700) AS i",
+        "CREATE INDEX ON m (time)" if index else "SELECT 1",
+    )
+    pair.on_target("SELECT create_hypertable('m', 'time', chunk_time_interval => interval '7 days')")
+    report = pair.run("m", "--end", "2024-02-01T00:00:00Z", jobs=2)
+    assert report["windows"]["total"] <= 10
+    assert len(pair.same("m", "time, n")) == 1701
+
+
 def test_a_window_length_cuts_at_its_multiples(pair: Pair) -> None:
     pair.both("CREATE TABLE m (time timestamptz NOT NULL, n int)")
     pair.on_source(

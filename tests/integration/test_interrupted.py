@@ -170,7 +170,7 @@ def test_one_signal_lets_windows_finish(site: Site, hyperfill: Hyperfill, signum
 
 
 WAITING = (
-    "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^hyperfill/[0-9]+/[0-9]+$' "
+    "SELECT pid FROM pg_stat_activity WHERE application_name ~ '^hyperfill/[0-9]+(/[0-9]+)?$' "
     "AND wait_event_type = 'Lock' AND datname = current_database()"
 )
 RUNNING = (

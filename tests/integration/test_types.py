@@ -99,6 +99,14 @@ def test_types_whose_binary_form_says_oids_travel_as_text(typed_pair: Pair, tmp_
     assert [plan["format"] for plan in json.loads(done.stdout)["backfills"]] == ["text"] * len(TEXT_ONLY)
 
 
+@pytest.mark.parametrize("name", ["positive[]", "mood[]", "citext[]"])
+def test_arrays_of_defined_types_arrive(typed_pair: Pair, name: str) -> None:
+    """Alone in their table: nothing else makes it a text one. Their binary form says the OID of the element's type."""
+    columns = fill(typed_pair, {name: DEFINED[name]})
+    typed_pair.run("m", *END)
+    typed_pair.same("m", columns)
+
+
 def test_a_source_in_another_encoding(servers: Servers, target_db: str, hyperfill: Hyperfill) -> None:
     """LATIN1 on one side, UTF8 on the other: characters arrive, not bytes."""
     name = "latin_source"

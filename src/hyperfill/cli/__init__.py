@@ -140,6 +140,10 @@ def invoke(arguments: list[str]) -> int:
         # The reader of our output is gone (a pager, head): nothing to report, and nobody to report it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A full disk behind stdout, a file that cannot be read: the system's own sentence says it best.
+        say(f"hyperfill: {error}")
+        return 1
     except Exception as error:
         if "HYPERFILL_TRACEBACK" in os.environ:
             raise

@@ -7,9 +7,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import psycopg
+
 from hyperfill import catalog, holds, ledger, session
 from hyperfill.cli.output import print_json, say
-from hyperfill.errors import Interrupted, Refused, UsageError
+from hyperfill.errors import Interrupted, Refused, UsageError, first_line
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
 from hyperfill.signals import Signals
 
@@ -103,6 +105,8 @@ def _watch(connection: session.Connection, wanted: list[int] | None) -> int:
 
 def clean(target: str, *, backfill: int | None, force: bool) -> int:
     """Remove finished backfills from the ledger, with `force` unfinished ones too."""
+    if backfill is not None and not 0 < backfill < 2**63:
+        raise Refused(f"the ledger has no backfill {backfill}")
     with Signals(), session.connect(target, "target", application_name="hyperfill/clean") as connection:
         entries = (
             ledger.entries(connection, ids=None if backfill is None else [backfill])
@@ -119,7 +123,13 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
             )
         removed = [e for e in entries if e not in kept]
         for entry in removed:
-            ledger.remove(connection, entry)
+            try:
+                ledger.remove(connection, entry)
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise Refused(
+                    f"this role may not remove backfills: {first_line(error)}",
+                    hint="GRANT DELETE ON ALL TABLES IN SCHEMA hyperfill TO the_role;",
+                ) from None
             say(f"removed backfill {entry.id} ({entry.source_relation} to {entry.hypertable}) from the ledger")
         for hypertable in sorted({e.hypertable for e in removed}):
             oid = next(e.hypertable_oid for e in removed if e.hypertable == hypertable)

@@ -48,14 +48,16 @@ def _print_report(report: Any) -> None:
         return
     for failed in report.failed[:10]:
         place = f" ({failed['context']})" if failed.get("context") else ""
-        say(
-            f"  window {failed['window']} [{failed['lower']}, {failed['upper']}) failed on the "
-            f"{failed.get('server', 'client')}"
-            f" with SQLSTATE {failed.get('sqlstate', 'none')}: {failed.get('message')}{place}"
-        )
+        code = f" (SQLSTATE {failed['sqlstate']})" if failed.get("sqlstate") else ""
+        bounds = f"[{failed['lower']}, {failed['upper']})"
+        say(f"  window {failed['window']} {bounds} failed{code}: {failed.get('message')}{place}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
-    say("  run the same command again to continue")
+    say(
+        "  run the same command again to continue"
+        if not report.failed
+        else "  mend that, and run the same command again"
+    )
 
 
 def plan(options: MoveOptions) -> int:

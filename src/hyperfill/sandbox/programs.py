@@ -205,4 +205,6 @@ def installed_programs(bindir: Path) -> Programs:
 
 
 def _output(program: Path, argument: str) -> str:
-    return subprocess.run([program, argument], capture_output=True, text=True, check=False).stdout
+    ended = subprocess.run([program, argument], capture_output=True, text=True, check=False)
+    # A program that cannot be started (a missing library) says so on stderr.
+    return ended.stdout or ended.stderr

@@ -2,8 +2,7 @@
 SELECT b.id, b.hypertable, b.hypertable_oid::bigint, b.source, b.source_relation, b.time_type, b.time_column,
        b.source_time_column, b.range_start, b.range_end, b.columns, b.settings, b.phase,
        b.planned_at, b.started_at, b.finished_at, b.runs, b.findings,
-       w.total, w.done, w.failed, w.rows_copied, w.rows_deleted, w.bytes_copied, w.estimate, w.estimate_done,
-       w.first_started, w.last_finished
+       w.total, w.done, w.failed, w.rows_copied, w.rows_deleted, w.bytes_copied, w.estimate, w.estimate_done
 FROM hyperfill.backfills AS b
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS total,
@@ -13,9 +12,7 @@ CROSS JOIN LATERAL (
            coalesce(pg_catalog.sum(rows_deleted), 0)::bigint AS rows_deleted,
            coalesce(pg_catalog.sum(bytes_copied), 0)::bigint AS bytes_copied,
            coalesce(pg_catalog.sum(estimate), 0)::bigint AS estimate,
-           coalesce(pg_catalog.sum(estimate) FILTER (WHERE state = 'done'), 0)::bigint AS estimate_done,
-           pg_catalog.min(started_at) AS first_started,
-           pg_catalog.max(finished_at) AS last_finished
+           coalesce(pg_catalog.sum(estimate) FILTER (WHERE state = 'done'), 0)::bigint AS estimate_done
     FROM hyperfill.windows
     WHERE backfill_id = b.id
 ) AS w
