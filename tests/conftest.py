@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli", "tests.fixtures.pair"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli", "tests.fixtures.pair", "tests.fixtures.community"]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_")
 

@@ -63,7 +63,9 @@ def plan(
             tuple(caggs.convert(known.spans, axis, one.time_type)), _convert_edge(known.newest, axis, one.time_type)
         )
         oldest = next((c.lower for c in below[one.id] if c.lower is not None), None)
-        refresh = _plan_one(connection, one, here, before, _convert_edge(oldest, axis, one.time_type))
+        # The level below may be about to get older chunks than it has.
+        begins = [_convert_edge(oldest, axis, one.time_type), *(span.lower for span in here[:1])]
+        refresh = _plan_one(connection, one, here, before, min((b for b in begins if b is not None), default=None))
         done[one.id] = (one.time_type, refresh.spans)
         found.append(refresh)
     return found
@@ -226,15 +228,19 @@ def _store_plan(
     time_type = order.target.time_type
     held = caggs.recorded(control, order.backfill, time_type, aggregates)
     below = caggs.levels_below(control, hypertable, time_type, aggregates)
+    interval = cast(int, _convert_edge(order.hypertable.interval, time_type, aggregates[0].time_type)) or 1
+    lengths: dict[int, int] = {}
     number = 0
     with control.transaction():
         for refresh in plan(control, time_type, aggregates, changed, held, below):
             one = refresh.aggregate
-            longest = max(
-                (c.upper - c.lower for c in below[one.id] if c.upper is not None and c.lower is not None), default=0
-            )
             axis = next((a.time_type for a in aggregates if a.id == one.parent_id), time_type)
-            length = cast(int, _convert_edge(longest, axis, one.time_type)) or 1
+            known = [c.upper - c.lower for c in below[one.id] if c.upper is not None and c.lower is not None]
+            if known:
+                lengths[one.id] = max(1, cast(int, _convert_edge(max(known), axis, one.time_type)))
+            else:
+                lengths[one.id] = lengths.get(one.parent_id, interval)  # the level below has no chunk yet
+            length = lengths[one.id]
             pieces = [(s, None) for span in refresh.spans for s in slices(control, one, span, length)]
             for span, reason in [*pieces, *((s, _DROPPED) for s in refresh.left_out)]:
                 number += 1
