@@ -10,12 +10,12 @@ import psycopg
 from psycopg import sql
 
 from hyperfill.catalog import Hypertable, Server
-from hyperfill.errors import Finding, first_line
+from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.ledger import Definition
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.survey import Axis
-from hyperfill.timeline import TIME_TYPES, Kind, TimeType, milliseconds_of_uuid
+from hyperfill.timeline import TIME_TYPES, BoundError, Kind, TimeType, milliseconds_of_uuid
 
 _OLDEST_TIMESCALEDB = (2, 11, 0)  # before it compressed chunks could not be changed
 _OLDEST_SERVER = {"source": 120000, "target": 140000}
@@ -38,6 +38,23 @@ def moment_of(time_type: TimeType, ordinal: int) -> str | None:
 def row(connection: Connection, name: Any, **arguments: Any) -> tuple[Any, ...]:
     """The single row of a named query."""
     return fetch_one(connection, query(name), arguments)
+
+
+def read_bound(target: Connection, time_type: TimeType, text: str, option: str) -> int:
+    """A bound as an ordinal. Raises `Refused` naming option, column and type."""
+    try:
+        checked = time_type.check_bound(text)
+    except BoundError as error:
+        raise Refused(f"{option}: {error}") from None
+    if time_type.kind is Kind.INTEGER:
+        return int(checked)
+    statement = sql.SQL(query("preflight/canonical")).format(type=sql.SQL(time_type.sql_name))
+    try:
+        row: Any = target.execute(statement, [checked]).fetchone()
+        return time_type.ordinal(row[0])
+    except (psycopg.DataError, BoundError) as error:
+        reason = first_line(error) if isinstance(error, psycopg.Error) else str(error)
+        raise Refused(f"{option}: {text!r} is not a {time_type.sql_name}: {reason}") from None
 
 
 def servers(source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection]) -> list[Finding]:

@@ -9,10 +9,9 @@ import datetime as dt
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
-from psycopg import sql
 
 from hyperfill import (
     catalog,
@@ -30,9 +29,8 @@ from hyperfill.errors import Finding, LedgerConflict, Refused, describe, first_l
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, PlannedWindow, make_windows
 from hyperfill.session import Connection
 from hyperfill.spec import Spec
-from hyperfill.sql import query
 from hyperfill.survey import Axis, Survey, occupied_cells, survey
-from hyperfill.timeline import BoundError, Kind, Span, TimeType
+from hyperfill.timeline import BoundError, Span, TimeType
 from hyperfill.window import Order
 
 T = TypeVar("T")
@@ -246,8 +244,8 @@ class _Preparation:
         column = f"{catalog.quote_name(hypertable.time_column)} of {hypertable.relation.quoted}"
         lower = None
         if spec.start is not None and spec.start.strip().lower() != "-infinity":
-            lower = read_bound(target, hypertable.time_type, spec.start, f"--start (column {column})")
-        upper = read_bound(target, hypertable.time_type, spec.end, f"--end (column {column})")
+            lower = preflight.read_bound(target, hypertable.time_type, spec.start, f"--start (column {column})")
+        upper = preflight.read_bound(target, hypertable.time_type, spec.end, f"--end (column {column})")
         time_type = hypertable.time_type
         result.start = None if lower is None else time_type.text(lower)
         result.end = time_type.text(upper)
@@ -331,23 +329,6 @@ class _Preparation:
         result.windows = windows or []
         result.missing_chunks = sum(1 for c in occupied if c.lower is not None and not grid.exists(c.lower))
         self.note(preflight_rows.scans(found, len(result.windows), spec))
-
-
-def read_bound(target: Connection, time_type: TimeType, text: str, option: str) -> int:
-    """A bound as an ordinal. Raises `Refused` naming option, column and type."""
-    try:
-        checked = time_type.check_bound(text)
-    except BoundError as error:
-        raise Refused(f"{option}: {error}") from None
-    if time_type.kind is Kind.INTEGER:
-        return int(checked)
-    statement = sql.SQL(query("preflight/canonical")).format(type=sql.SQL(time_type.sql_name))
-    try:
-        row: Any = target.execute(statement, [checked]).fetchone()
-        return time_type.ordinal(row[0])
-    except (psycopg.DataError, BoundError) as error:
-        reason = first_line(error) if isinstance(error, psycopg.Error) else str(error)
-        raise Refused(f"{option}: {text!r} is not a {time_type.sql_name}: {reason}") from None
 
 
 def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:

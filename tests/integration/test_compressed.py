@@ -17,6 +17,10 @@ pytestmark = pytest.mark.community
 START = "2024-01-01Z"
 END = "2024-01-04T06:00:00Z"  # the last of four chunks ends at 11:20 that day
 _SERIES = f"'{START}'::timestamptz + i * interval '1 second'"
+_COPYING = (
+    "SELECT count(*) FROM pg_stat_progress_copy AS p JOIN pg_stat_activity AS a USING (pid)"
+    " WHERE a.datname = current_database()"
+)
 STATUS = "SELECT c::text, _timescaledb_functions.chunk_status(c) FROM show_chunks('m') AS c ORDER BY 1"
 
 
@@ -96,6 +100,9 @@ def test_an_application_that_writes_into_the_chunk_does_not_wait(policy_pair: Pa
     def write() -> None:
         try:
             with psycopg.connect(pair.target_conninfo, autocommit=True) as application:
+                # Not before: its own first insert would make the chunk partial.
+                while not stop.is_set() and application.execute(_COPYING).fetchone() == (0,):
+                    stop.wait(0.01)
                 while not stop.wait(0.002):
                     begun = time.monotonic()
                     application.execute("INSERT INTO m VALUES ('2024-01-04 06:00Z', 77, 1)")
@@ -127,13 +134,9 @@ def test_windows_of_one_compressed_chunk_go_to_one_worker(policy_pair: Pair, tmp
     make(pair, 80_000)  # all in one chunk
     run = start(pair, tmp_path, "--end", "2024-01-02Z", "--max-window-rows", "8000", "--jobs", "4", "--max-rate", "1MB")
     together: set[int] = set()
-    active = (
-        "SELECT count(*) FROM pg_stat_progress_copy AS p JOIN pg_stat_activity AS a USING (pid)"
-        " WHERE a.datname = current_database()"
-    )
     try:
         while run.process.poll() is None:
-            together.add(int(str(pair.query(pair.target, active)[0][0])))
+            together.add(int(str(pair.query(pair.target, _COPYING)[0][0])))
             time.sleep(0.005)
     finally:
         run.end()
