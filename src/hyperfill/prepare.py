@@ -92,7 +92,7 @@ class _Preparation:
             self.note([Finding("error", code, str(error))])
         except psycopg.errors.InsufficientPrivilege as error:
             # Said already where the right itself was looked at: this is only what follows from it.
-            if not any(f.code in ("rights", "row-security") for f in self.result.errors):
+            if not any(f.code in ("rights", "row-security", "ledger") for f in self.result.errors):
                 self.note([Finding("error", "rights", first_line(error))])
         return None
 
