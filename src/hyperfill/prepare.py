@@ -87,7 +87,8 @@ class _Preparation:
         try:
             return action()
         except Refused as error:
-            self.note([Finding("error", code, error.message, error.hint)])
+            if not any(f.message == error.message for f in self.result.errors):  # two steps may meet the same
+                self.note([Finding("error", code, error.message, error.hint)])
         except BoundError as error:
             self.note([Finding("error", code, str(error))])
         except psycopg.errors.InsufficientPrivilege as error:
