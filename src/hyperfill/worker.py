@@ -137,7 +137,8 @@ class Worker:
         if order.triggers_off is not self._replica:
             self._replica = order.triggers_off
             # The workers' sessions only: a refresh or a compression has no business with it.
-            self._target.execute(f"SET session_replication_role = {'replica' if self._replica else 'origin'}")
+            role = "replica" if self._replica else "origin"
+            self._target.execute("SELECT pg_catalog.set_config('session_replication_role', %s, false)", [role])
         source = self._sources.get(order.source_conninfo)
         if source is None or not _usable(source):
             self._close(source)
