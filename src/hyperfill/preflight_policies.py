@@ -73,11 +73,19 @@ class Policies:
         return found
 
 
-def read(connection: Connection, oid: int) -> Policies:
-    """The policies of the hypertable with this oid, and what is held of them."""
+def read(connection: Connection, oid: int, *, refused_ok: bool = False) -> Policies:
+    """The policies of the hypertable with this oid, and what is held of them.
+
+    Raises `Refused` where this role may not read the ledger; with `refused_ok` nothing is known as held then.
+    """
     extension = read_extension(connection)
-    jobs = read_jobs(connection, extension, oid)
-    return Policies(extension, jobs, holds.read(connection, oid))
+    found = Policies(extension, read_jobs(connection, extension, oid))
+    try:
+        found.holds = holds.read(connection, oid)
+    except (Refused, psycopg.errors.InsufficientPrivilege):
+        if not refused_ok:
+            raise
+    return found
 
 
 def check(policies: Policies, spec: Spec, user: str) -> list[Finding]:
