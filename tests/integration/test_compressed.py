@@ -212,3 +212,14 @@ def test_a_role_that_may_not_compress_is_refused(policy_pair: Pair) -> None:
         assert_moved(pair, "2024-01-02Z")
     finally:
         pair.on_target(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_the_chunk_at_the_seam_of_two_backfills_is_compressed_in_the_end(policy_pair: Pair) -> None:
+    """The first leaves the chunk of its T partial, and the second must not take that for how it was."""
+    pair = policy_pair
+    make(pair)
+    pair.run("m", "--end", "2024-01-02 12:00Z")
+    assert statuses(pair) == [1, 9, 1, 1]
+    pair.run("m", "--start", "2024-01-02 12:00Z", "--end", END)
+    assert statuses(pair) == [1, 1, 1, 9]
+    assert_moved(pair)
