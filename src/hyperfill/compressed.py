@@ -70,6 +70,13 @@ def record(connection: Connection, order: Order, backfill: int, span: Span) -> N
         connection.execute(query("compressed/insert_state"), arguments)
 
 
+def not_in_order(connection: Connection, backfill: int) -> list[str]:
+    """Chunks of a backfill that were compressed before it, and are partly so or unordered now: their names."""
+    rows: list[Any] = connection.execute(query("compressed/todo"), [backfill]).fetchall()
+    status = statuses(connection, [row[0] for row in rows]) if rows else {}
+    return [row[1] for row in rows if status.get(row[0], 0) & _NOT_IN_ORDER]
+
+
 def counts(connection: Connection, hypertable: Hypertable, span: Span) -> dict[str, int]:
     """How many chunks of the range are compressed, partial (or unordered) and plain, for the plan."""
     chunks = hypertable.chunks_in(span)

@@ -300,6 +300,9 @@ def release_command(hypertable: str) -> str:
 def reminder(connection: Connection, relation: Relation) -> Finding | None:
     """What is still held when a run stops early, and what to type."""
     held = read(connection, relation.oid)
+    on = {job.id for job in read_jobs(connection, read_extension(connection), relation.oid) if job.scheduled}
+    # Somebody turned those on meanwhile: they are noted as held, but there is nothing to remind of.
+    held = [h for h in held if h.job_id not in on]
     if not held:
         return None
     return Finding(

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from hyperfill import catalog, holds, ledger, session
+from hyperfill import catalog, compressed, holds, ledger, session
 from hyperfill.cli.output import print_json, say
 from hyperfill.errors import Interrupted, Refused, UsageError, first_line
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
@@ -123,6 +123,7 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
             )
         removed = [e for e in entries if e not in kept]
         for entry in removed:
+            open_chunks = compressed.not_in_order(connection, entry.id)
             try:
                 ledger.remove(connection, entry)
             except psycopg.errors.InsufficientPrivilege as error:
@@ -131,6 +132,9 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
                     hint="GRANT DELETE ON ALL TABLES IN SCHEMA hyperfill TO the_role;",
                 ) from None
             say(f"removed backfill {entry.id} ({entry.source_relation} to {entry.hypertable}) from the ledger")
+            if open_chunks:
+                say(f"warning: chunks that were compressed before are partly so now: {', '.join(open_chunks[:10])}")
+                say("  compress_chunk(chunk, true) compresses them again")
         for hypertable in sorted({e.hypertable for e in removed}):
             oid = next(e.hypertable_oid for e in removed if e.hypertable == hypertable)
             held = [h for h in holds.read(connection, oid) if not h.backfills]
