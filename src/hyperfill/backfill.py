@@ -302,7 +302,11 @@ def _watch(
     heard = 0
     looked = 0.0
     while crew.running:
-        for event in crew.events(_LOOK, signals.wake):
+        if deadline is not None and time.monotonic() > deadline and not crew.draining:
+            observer.log("--max-duration is over: running windows are finished, no more are started", level="warning")
+            crew.drain()
+        patience = _LOOK if deadline is None or crew.draining else min(_LOOK, max(0.0, deadline - time.monotonic()))
+        for event in crew.events(patience, signals.wake):
             _tell(event, observer)
             if event.kind == "ended" and event.error is not None:
                 if isinstance(failure, PoliciesOn) and isinstance(event.error, PoliciesOn):
@@ -318,9 +322,6 @@ def _watch(
             else:
                 observer.log("cancelling the running windows", level="warning")
                 crew.cancel()
-        if deadline is not None and time.monotonic() > deadline and not crew.draining:
-            observer.log("--max-duration is over: running windows are finished, no more are started", level="warning")
-            crew.drain()
         if observer.wants_snapshots and time.monotonic() - looked > _LOOK:
             looked = time.monotonic()
             control.keep(orders)

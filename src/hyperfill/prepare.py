@@ -138,7 +138,7 @@ class _Preparation:
         self.note(preflight_rights.source_rights(source, axis))
         self.note(preflight_rights.target_rights(target, hypertable))
         found_triggers, triggers = preflight_rights.triggers_and_keys(target, hypertable, spec.replace)
-        self.note(found_triggers)
+        self.note([f for f in found_triggers if f.code != "triggers" or spec.triggers == "fire"])
         listed = spec.columns
         wanted = self.attempt("columns", lambda: catalog.parse_columns(target, listed)) if listed else None
         columns, problems = mapping.match(relation, hypertable, axis.column, wanted)

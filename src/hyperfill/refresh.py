@@ -195,10 +195,17 @@ def _stored(connection: Connection, one: Aggregate, buckets: Sequence[Span]) -> 
     return {kind.ordinal(row[0]) for row in rows}
 
 
-def slices(connection: Connection, one: Aggregate, span: Span, length: int) -> list[Span]:
-    """A span of whole buckets in pieces of whole buckets, about `length` long and at least a bucket."""
+def slices(connection: Connection, one: Aggregate, span: Span, length: int, covered: Sequence[Span]) -> list[Span]:
+    """A span of whole buckets in pieces of whole buckets, about `length` long and at least a bucket.
+
+    Cut only where the level below has something (`covered`): one old row and decades of nothing are a few pieces.
+    """
     lower = cast(int, span.lower)
-    inside = list(range(lower + length, span.upper, length))
+    edges: set[int] = set()
+    for region in caggs.common([span], covered):
+        begin = lower if region.lower is None else region.lower
+        edges.update(range(begin, region.upper, length), [region.upper])
+    inside = sorted(edge for edge in edges if lower < edge < span.upper)
     found = floors(connection, one, inside) if inside else {}
     cuts = sorted({cast(int, b.lower) for b in found.values()} | {lower, span.upper})
     return [Span(a, b) for a, b in pairwise(cuts) if lower <= a]
@@ -230,6 +237,7 @@ def _store_plan(
     below = caggs.levels_below(control, hypertable, time_type, aggregates)
     interval = cast(int, _convert_edge(order.hypertable.interval, time_type, aggregates[0].time_type)) or 1
     lengths: dict[int, int] = {}
+    regions: dict[int, list[Span]] = {}  # where the level below has, or is about to get, chunks
     number = 0
     with control.transaction():
         for refresh in plan(control, time_type, aggregates, changed, held, below):
@@ -241,7 +249,10 @@ def _store_plan(
             else:
                 lengths[one.id] = lengths.get(one.parent_id, interval)  # the level below has no chunk yet
             length = lengths[one.id]
-            pieces = [(s, None) for span in refresh.spans for s in slices(control, one, span, length)]
+            there = _bounded(caggs.convert(caggs.held_by(below[one.id]).spans, axis, one.time_type))
+            parent = caggs.convert(regions.get(one.parent_id, []), axis, one.time_type)
+            covered = regions[one.id] = caggs.merge([*there, *parent])
+            pieces = [(s, None) for span in refresh.spans for s in slices(control, one, span, length, covered)]
             for span, reason in [*pieces, *((s, _DROPPED) for s in refresh.left_out)]:
                 number += 1
                 arguments = {

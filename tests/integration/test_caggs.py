@@ -236,3 +236,18 @@ def test_a_role_that_may_not_refresh_is_refused(policy_pair: Pair) -> None:
         assert buckets(pair, "months") == before
     finally:
         pair.on_target(f"REASSIGN OWNED BY {role} TO CURRENT_USER", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_one_old_row_does_not_make_a_million_slices(policy_pair: Pair) -> None:
+    """Half a century between two rows: what lies between is no reason to cut."""
+    pair = policy_pair
+    make(pair)
+    pair.on_source("INSERT INTO m VALUES ('1970-01-01 00:30Z', 0, 1)")
+    hierarchy(pair, refreshed=False)
+    pair.run("m", "--end", "2023-12-20Z", jobs=2)
+    for name in _WIDTHS:
+        condition = "b < '2023-11-30 23:00Z'"
+        assert buckets(pair, name, condition) == live(pair, name, condition) != [], name
+    condition = "b < '2023-12-20Z'"
+    assert buckets(pair, "hours", condition) == live(pair, "hours", condition)
+    assert len(pair.query(pair.target, "SELECT 1 FROM hyperfill.refreshes")) < 60

@@ -223,3 +223,15 @@ def test_the_chunk_at_the_seam_of_two_backfills_is_compressed_in_the_end(policy_
     pair.run("m", "--start", "2024-01-02 12:00Z", "--end", END)
     assert statuses(pair) == [1, 1, 1, 9]
     assert_moved(pair)
+
+
+def test_what_is_in_order_now_is_what_counts(policy_pair: Pair) -> None:
+    """A chunk that was partial for an earlier backfill, and that somebody has compressed since."""
+    pair = policy_pair
+    make(pair)
+    pair.on_target("INSERT INTO m VALUES ('2024-01-02 12:00Z', 1, 1)")
+    pair.run("m", "--end", END, "--replace")
+    assert statuses(pair) == [1, 9, 1, 9]
+    pair.on_target("SELECT compress_chunk(c, true) FROM show_chunks('m') AS c")
+    pair.run("m", "--end", END, "--again")
+    assert statuses(pair) == [1, 1, 1, 9]
