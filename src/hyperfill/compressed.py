@@ -248,7 +248,8 @@ def _function(connection: Connection) -> sql.Identifier:
 
 
 def _by_hand(connection: Connection, one: _Todo) -> str:
-    return f"SELECT {_function(connection).as_string()}('{one.chunk}', true);"
+    call = sql.SQL("SELECT {}({}, true);").format(_function(connection), sql.Literal(one.chunk))
+    return call.as_string()
 
 
 def _compress_share(order: Order, share: Sequence[_Todo], stop: threading.Event) -> list[Finding]:

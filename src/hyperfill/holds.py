@@ -211,10 +211,10 @@ def _wait_for(
     while busy := _busy(connection, extension, ids):
         who = ", ".join(f"{name}{f' (pid {pid})' if pid else ''}" for _, name, pid in busy)
         if time.monotonic() > deadline:
+            hints = [f"SELECT pg_cancel_backend({pid});" for _, _, pid in busy if pid]
             raise Refused(
                 f"a policy has been running for more than {timeout:.0f} s: {who}",
-                hint="wait until it has ended and run the same command again, or end it: "
-                + "; ".join(f"SELECT pg_cancel_backend({pid});" for _, _, pid in busy if pid),
+                hint=f"wait until it has ended and run the same command again, or end it: {' '.join(hints)}",
             )
         if not said and time.monotonic() - started > _SAY_AFTER:
             said = True

@@ -146,7 +146,7 @@ def test_rows_at_minus_infinity_are_refused_or_left_out(pair: Pair) -> None:
     pair.on_target("SELECT create_hypertable('m', 'time')")
     assert pair.refused("m", "--end", "2024-02-01T00:00:00Z") == {"unstorable"}
     report = pair.run("m", "--end", "2024-02-01T00:00:00Z", "--skip-unstorable")
-    assert [f["code"] for f in report["findings"]] == ["unstorable"]
+    assert [f["code"] for f in report["findings"] if f["severity"] != "note"] == ["unstorable"]
     assert pair.query(pair.target, "SELECT n FROM m") == [(3,)]
 
 

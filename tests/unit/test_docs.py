@@ -47,7 +47,10 @@ def test_every_command_is_mentioned_outside_its_reference() -> None:
 
 
 def test_documented_options_exist() -> None:
-    known = {option.name for command in COMMANDS.values() for option in command_docs.options(command)}
+    options = [option for command in COMMANDS.values() for option in command_docs.options(command)]
+    known = {option.name for option in options}
+    # A flag that is on by default has a second name that turns it off; `negative=""` says that one has not.
+    known |= {option.name.replace("--", "--no-", 1) for option in options if option.parameter.negative is None}
     # Of other programs that the pages speak of.
     foreign = {"--variant", "--mode", "--check", "--strict"}
     for page in PAGES:
