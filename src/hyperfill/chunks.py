@@ -12,18 +12,18 @@ refuses to run it.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import psycopg
 from psycopg import sql
 
-from hyperfill.errors import first_line, retrying
+from hyperfill.errors import WindowError, first_line, retrying
 from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.timeline import Span
-from hyperfill.window import MovedColumn, Order
+from hyperfill.window import Order, RowSource
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,8 @@ class ChunkMaker:
             if cell.lower is not None and not self._grid.exists(cell.lower) and cell.lower not in self._tried
         ]
 
-    def create(self, source: Connection, target: Connection, cells: list[Span], window: Span) -> None:
+    def create(self, source: RowSource, target: Connection, cells: list[Span], window: Span) -> None:
         """Create chunks, each in its own transaction. Failing is no error: the window then creates what is missing."""
-        order = self._order
         for cell in cells:
             assert cell.lower is not None
             self._tried.add(cell.lower)
@@ -84,23 +83,32 @@ class ChunkMaker:
             if not self._able or inside is None or inside.is_empty:
                 continue
             ordinal = inside.upper - 1 if inside.lower is None else inside.lower
-            try:
-                if order.source_indexed and not self._anything(source, inside):
-                    continue  # an empty chunk would be left behind
-                retrying(lambda at=ordinal: self._create(source, target, at), seconds=_PATIENCE)  # type: ignore[misc]
-            except psycopg.Error as error:
-                if target.closed or source.closed:
-                    raise
-                log.debug("a chunk was not created beforehand: %s", first_line(error))
-                if isinstance(error, psycopg.errors.InsufficientPrivilege):
-                    self._give_up(first_line(error))
+            # An empty chunk would be left behind: the plan only knows that there may be a row.
+            self._attempt(source, target, ordinal, inside)
 
-    def _anything(self, source: Connection, span: Span) -> bool:
-        """Whether the source has a row there: the plan only knows that it may. One probe of the index."""
-        axis = self._order.source
-        return source.execute(axis.compose("survey/first", range=axis.condition(span))).fetchone() is not None
+    def create_at(self, source: RowSource, target: Connection, ordinals: Iterable[int]) -> None:
+        """Create the chunks of rows that are known to come, where this worker knows of none."""
+        for ordinal in ordinals:
+            if not self._able or self._grid.exists(ordinal):
+                continue
+            cell = self._grid.cell(ordinal)
+            if cell.lower is not None and cell.lower not in self._tried:
+                self._tried.add(cell.lower)
+                self._attempt(source, target, ordinal, None)
 
-    def _create(self, source: Connection, target: Connection, ordinal: int) -> None:
+    def _attempt(self, source: RowSource, target: Connection, ordinal: int, inside: Span | None) -> None:
+        try:
+            if inside is None or source.anything(inside):
+                retrying(lambda: self._create(source, target, ordinal), seconds=_PATIENCE)
+        except (psycopg.Error, WindowError) as error:
+            lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None  # the source's connection
+            if target.closed or lost:
+                raise
+            log.debug("a chunk was not created beforehand: %s", first_line(error))
+            if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                self._give_up(first_line(error))
+
+    def _create(self, source: RowSource, target: Connection, ordinal: int) -> None:
         order = self._order
         if self._patterns is None:
             self._patterns = self._choose(source, target)
@@ -152,23 +160,11 @@ class ChunkMaker:
             "inserts into other new chunks wait for it"
         )
 
-    def _choose(self, source: Connection, target: Connection) -> list[list[str | None]]:
+    def _choose(self, source: RowSource, target: Connection) -> list[list[str | None]]:
         """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""
         order = self._order
         spaces = order.hypertable.partitions
-        found: list[Any] = source.execute(
-            sql.SQL(query("window/sample")).format(
-                columns=sql.SQL(", ").join(self._text(c) for c in self._needed),
-                names=sql.SQL(", ").join(sql.Identifier("t", name) for name in {c.source for c in self._needed}),
-                relation=order.source.relation.identifier,
-                column=sql.Identifier(order.source.column),
-                size=sql.SQL(" + ").join(
-                    sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(sql.Identifier("r", c.source))
-                    for c in self._needed
-                ),
-                limit=sql.Literal(_SAMPLE_ROWS if spaces else _FEW_ROWS),
-            )
-        ).fetchall()
+        found = source.samples(self._needed, _SAMPLE_ROWS if spaces else _FEW_ROWS)
         if not spaces:
             found = found[:1]
         if any(len(value) > _LARGEST_VALUE for row in found for value in row if value is not None):
@@ -184,13 +180,6 @@ class ChunkMaker:
                 )
             chosen.setdefault(seen[values], list(row))
         return list(chosen.values())
-
-    @staticmethod
-    def _text(column: MovedColumn) -> sql.Composed:
-        name = sql.Identifier("r", column.source)
-        if column.cast:
-            return sql.SQL("{}::{}::text").format(name, sql.SQL(cast(Any, column.cast)))
-        return sql.SQL("{}::text").format(name)
 
     def _value(self, row: Any, name: str) -> Any:
         index = next((i for i, c in enumerate(self._needed) if c.target == name), None)

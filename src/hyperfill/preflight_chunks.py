@@ -13,7 +13,7 @@ from hyperfill.caggs import Aggregate, Refresh
 from hyperfill.catalog import Hypertable, Server
 from hyperfill.errors import Finding, first_line
 from hyperfill.session import Connection
-from hyperfill.spec import Spec
+from hyperfill.spec import Landing
 from hyperfill.timeline import Span
 
 # Before, an aggregate heard of changes through a trigger, which replica mode silences as well.
@@ -83,7 +83,7 @@ class Shape:
 
 
 def check(
-    target: Connection, server: Server, hypertable: Hypertable, span: Span, spec: Spec, shape: Shape
+    target: Connection, server: Server, hypertable: Hypertable, span: Span, spec: Landing, shape: Shape
 ) -> list[Finding]:
     """Fill in the shape, and find what stands against compressing, refreshing and switching off triggers."""
     shape.chunks = compressed.counts(target, hypertable, span)

@@ -15,7 +15,7 @@ from hyperfill.holds import Hold
 from hyperfill.plan import Grid
 from hyperfill.policies import Extension, Job, alter_text, read_extension, read_jobs
 from hyperfill.session import Connection, fetch_one
-from hyperfill.spec import Spec
+from hyperfill.spec import Landing
 from hyperfill.sql import query
 from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType, uuid_of_milliseconds
 
@@ -88,7 +88,7 @@ def read(connection: Connection, oid: int, *, refused_ok: bool = False) -> Polic
     return found
 
 
-def check(policies: Policies, spec: Spec, user: str) -> list[Finding]:
+def check(policies: Policies, spec: Landing, user: str) -> list[Finding]:
     """Whether the policies can be held, and what is left on."""
     extension = policies.extension
     if extension is not None and not extension.community:
@@ -184,7 +184,12 @@ def chunks(connection: Connection, hypertable: Hypertable, span: Span) -> list[F
 
 
 def retention(
-    connection: Connection, policies: Policies, hypertable: Hypertable, span: Span, occupied: Sequence[Span], spec: Spec
+    connection: Connection,
+    policies: Policies,
+    hypertable: Hypertable,
+    span: Span,
+    occupied: Sequence[Span],
+    spec: Landing,
 ) -> list[Finding]:
     """What a retention policy of the target would drop of the range as soon as it is released.
 
@@ -211,7 +216,7 @@ def retention(
 
 
 def source_retention(
-    connection: Connection, server: Server, source: Hypertable, span: Span, spec: Spec
+    connection: Connection, server: Server, source: Hypertable, span: Span, spec: Landing
 ) -> list[Finding]:
     """Chunks of a source hypertable that its own retention policy may drop while they are copied."""
     if not server.community:

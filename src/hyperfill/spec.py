@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from hyperfill.dialect import Dialect
 from hyperfill.policies import KINDS, Kind
 
 
-@dataclass(frozen=True)
-class Spec:
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """What holds for everything that is brought into a hypertable, wherever it comes from."""
+
+    target: str
+    hypertable: str | None = None  # None: the same name as the table
+    start: str | None = None  # None: no lower bound
+    replace: bool = False
+    again: bool = False
+    hold: tuple[Kind, ...] = KINDS  # policies to turn off while rows land
+    accept_retention: bool = False
+    recompress: bool = True
+    refresh_caggs: bool = True
+    triggers: Literal["fire", "off"] = "fire"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Landing):
     """One backfill as asked for. Bounds, names and lengths are the user's text: the server reads them."""
 
     source: str
-    target: str
     table: str
     end: str
-    hypertable: str | None = None  # None: the same name as the table
-    start: str | None = None  # None: no lower bound
     time_column: str | None = None
     source_time_column: str | None = None
     columns: str | None = None
@@ -26,16 +41,38 @@ class Spec:
     max_window_rows: int | None = None
     order: Literal["oldest", "newest"] = "oldest"
     where: str | None = None
-    replace: bool = False
-    again: bool = False
     allow_seqscan: bool = False
     skip_unstorable: bool = False
     sync_sequences: bool = False
-    hold: tuple[Kind, ...] = KINDS  # policies to turn off while windows are moved
-    accept_retention: bool = False
-    recompress: bool = True
-    refresh_caggs: bool = True
-    triggers: Literal["fire", "off"] = "fire"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadSpec(Landing):
+    """One load of files as asked for."""
+
+    files: tuple[str, ...]  # names, globs, the folder of a dump, or "-"
+    end: str | None = None  # None: no range, and nothing is deleted
+    dialect: Dialect = field(default_factory=Dialect)
+    header: bool = False  # the first row names the columns
+    columns: str | None = None  # the columns of a file without a header
+    mapping: tuple[tuple[str, str], ...] | None = None  # the file's names and the target's; implies a header
+    skip_lines: int = 0  # physical lines before anything else
+    skip_header: bool = False  # one more, of which the names are not used
+    outside: Literal["error", "skip"] = "error"
+    on_conflict: Literal["error", "skip"] = "error"
+    max_rejects: int = 0
+    rejects: Path | None = None
+    encode: Literal["auto", "client", "server"] = "auto"
+    time_zone: str | None = "UTC"  # of times that are written without one; None: as the database says
+    date_style: str | None = "ISO, YMD"
+    batch_bytes: int = 8 << 20
+    batch_rows: int | None = None
+    limit: int | None = None  # rows of all files together
+    import_id: str | None = None
+    skip_batch_errors: bool = False
+    truncate: bool = False
+    forget: bool = False  # load anew what was loaded before, without a word
+    order: Literal["oldest"] = "oldest"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ transaction: a second attempt begins with a new claim.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
 from psycopg import pq, sql
@@ -18,7 +18,7 @@ from hyperfill import ledger
 from hyperfill.catalog import Hypertable, Relation
 from hyperfill.errors import RelationChanged, WindowError, first_line, is_transient
 from hyperfill.policies import Watch
-from hyperfill.relay import RelayError, Throttle, relay
+from hyperfill.relay import Relayed, Throttle
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.survey import Axis
@@ -41,9 +41,7 @@ class Order:
     """All that a worker needs to know of a backfill. Picklable; holds conninfos, so it is never logged."""
 
     backfill: int
-    source_conninfo: str
     target_conninfo: str
-    source: Axis
     target: Axis
     hypertable: Hypertable
     columns: tuple[MovedColumn, ...]
@@ -54,11 +52,33 @@ class Order:
     has_triggers: bool
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
+    source_conninfo: str | None = None  # None: the rows come from files, or there are none
+    source: Axis | None = None
+    dump: str | None = None  # the folder of a dump instead
     source_indexed: bool = True  # False: every look at the source reads all of it
     # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
     occupied: frozenset[int] = frozenset()
     triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
     watch: Watch | None = None  # policies that must be off while windows are moved
+
+
+class RowSource(Protocol):
+    """Where the rows of windows come from. For a half-open range it gives the same rows whenever it is asked."""
+
+    def name(self, window: str) -> None:
+        """Show the window in the name of the session, if there is one."""
+
+    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
+        """Feed the window's rows to a COPY on the target. Raises `WindowError` with both COPYs over."""
+
+    def check(self) -> None:
+        """Raise `RelationChanged` if the rows may have come from another relation than was asked for."""
+
+    def anything(self, span: Span) -> bool:
+        """Whether there is a row in `span`, cheaply."""
+
+    def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
+        """Some rows as text, the smallest first: patterns for the rows that make the server create a chunk."""
 
 
 class CommitUnknown(Exception):
@@ -71,6 +91,7 @@ class CommitUnknown(Exception):
 
 def copy_statements(order: Order, span: Span) -> tuple[sql.Composed, sql.Composed]:
     """COPY TO STDOUT for the source and COPY FROM STDIN for the target."""
+    assert order.source is not None
     wire = sql.SQL("binary" if order.binary else "text")
     selected = []
     for column in order.columns:
@@ -97,38 +118,31 @@ def span_of(order: Order, claim: ledger.Claim) -> Span:
 
 
 def move(
-    source: Connection,
+    source: RowSource | None,
     target: Connection,
     order: Order,
     claim: ledger.Claim,
     *,
     throttle: Throttle | None = None,
 ) -> None:
-    """Move a window that the target's open transaction has claimed, and commit.
+    """Move a window that the target's open transaction has claimed, and commit. Without a source it is only cleared.
 
     Raises `WindowError` after a rollback, `CommitUnknown` where the answer to COMMIT was lost.
     """
     span = span_of(order, claim)
     name = f"hyperfill/{order.backfill}/{claim.id}"
+    relayed = Relayed()
     try:
         # LOCAL: with the transaction the session loses the window's name again.
-        _on("target", lambda: target.execute("SELECT set_config('application_name', %s, true)", [name]))
-        _on("source", lambda: source.execute("SELECT set_config('application_name', %s, false)", [name]))
-        deleted = _on("target", lambda: _clear(target, order, span))
-        out, into = copy_statements(order, span)
-        try:
-            relayed = relay(
-                source.pgconn,
-                target.pgconn,
-                out.as_bytes(source),
-                into.as_bytes(target),
-                throttle=throttle,
-            )
-        except RelayError as error:
-            raise translate(error.error, error.server) from error.error
-        _on("source", lambda: check_identity(source, "source", order.source.relation))
-        _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
-        _on(
+        on("target", lambda: target.execute("SELECT set_config('application_name', %s, true)", [name]))
+        if source is not None:
+            source.name(name)
+        deleted = on("target", lambda: _clear(target, order, span))
+        if source is not None:
+            relayed = source.send(target, claim, span, throttle)
+            source.check()
+            _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
+        on(
             "target",
             lambda: ledger.finish(target, order.backfill, claim.id, deleted, relayed.rows_taken, relayed.bytes),
         )
@@ -224,7 +238,8 @@ def _compare(sent: int, taken: int, deleted: int, order: Order) -> None:
         )
 
 
-def _on(server: str, action: Callable[[], T]) -> T:
+def on(server: str, action: Callable[[], T]) -> T:
+    """Do something on a server; what it says against it becomes a `WindowError`."""
     try:
         return action()
     except psycopg.Error as error:

@@ -34,8 +34,9 @@ from hyperfill.errors import (
     is_transient,
 )
 from hyperfill.relay import Throttle
+from hyperfill.source import ServerSource
 from hyperfill.timeline import Span
-from hyperfill.window import CommitUnknown, Order, begin, move, rollback, span_of, translate
+from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of, translate
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN, CANCEL = "drain", "cancel"
@@ -127,7 +128,8 @@ class Worker:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def _connections(self, order: Order) -> tuple[session.Connection, session.Connection]:
+    def _open(self, order: Order) -> tuple[RowSource | None, session.Connection]:
+        """Where the rows come from, and the connection to the target, opened anew if they have gone."""
         if self._target is None or not _usable(self._target):
             self._close(self._target)
             self._target = session.connect(
@@ -139,13 +141,19 @@ class Worker:
             # The workers' sessions only: a refresh or a compression has no business with it.
             role = "replica" if self._replica else "origin"
             self._target.execute("SELECT pg_catalog.set_config('session_replication_role', %s, false)", [role])
+        source = self._row_source(order)
+        self._stop.connections = [self._target, *self._sources.values()]
+        return source, self._target
+
+    def _row_source(self, order: Order) -> RowSource | None:
+        if order.source_conninfo is None:
+            return None
         source = self._sources.get(order.source_conninfo)
         if source is None or not _usable(source):
             self._close(source)
             source = session.connect(order.source_conninfo, "source", application_name=f"hyperfill/{order.backfill}")
             self._sources[order.source_conninfo] = source
-        self._stop.connections = [self._target, *self._sources.values()]
-        return source, self._target
+        return ServerSource(source, order)
 
     def _work(self, order: Order) -> None:
         maker = ChunkMaker(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
@@ -157,7 +165,7 @@ class Worker:
         while not self._stop.drain.is_set():
             claimed: ledger.Claim | None = None
             try:
-                source, target = self._connections(order)
+                source, target = self._open(order)
                 claimed = self._claim(order, maker, guard, source, target, cursor)
                 if claimed is None:
                     if cursor != begin_at:
@@ -194,7 +202,7 @@ class Worker:
         order: Order,
         maker: ChunkMaker,
         guard: Guard,
-        source: session.Connection,
+        source: RowSource | None,
         target: session.Connection,
         cursor: int,
     ) -> ledger.Claim | None:
@@ -215,8 +223,8 @@ class Worker:
                 target.execute("ROLLBACK")
                 return None
             window: Span = span_of(order, claimed)
-            cells = maker.missing(window, claimed.estimate)
-            if cells:
+            cells = maker.missing(window, claimed.estimate) if source is not None else []
+            if cells and source is not None:
                 target.execute("ROLLBACK")
                 maker.create(source, target, cells, window)
                 cursor = claimed.id + (1 if order.newest else -1)
@@ -263,7 +271,7 @@ class Worker:
 
     def _record(self, order: Order, window: int, error: WindowError, *, final: bool) -> None:
         try:
-            _, target = self._connections(order)
+            _, target = self._open(order)
             rollback(target)
             ledger.record_failure(target, order.backfill, window, error, final=final)
         except (psycopg.Error, HyperfillError):
@@ -277,7 +285,7 @@ class Worker:
         attempt = 0
         while True:
             try:
-                _, target = self._connections(order)
+                _, target = self._open(order)
                 done = ledger.resolve_commit(target, order.backfill, window)
             except (psycopg.Error, HyperfillError) as error:
                 if time.monotonic() > deadline or self._stop.cancel.is_set():

@@ -10,6 +10,7 @@ import pytest
 from hyperfill import session
 from hyperfill.chunks import ChunkMaker
 from hyperfill.prepare import prepare
+from hyperfill.source import ServerSource
 from hyperfill.spec import Spec
 from hyperfill.timeline import Span
 from hyperfill.window import Order
@@ -35,14 +36,14 @@ def create_all(pair: Pair, order: Order) -> ChunkMaker:
     first = order.target.time_type.ordinal("2024-01-01 00:00:00+00")
     day = 86_400_000_000
     with (
-        session.connect(order.source_conninfo, "source") as source,
+        session.connect(pair.source_conninfo, "source") as source,
         session.connect(order.target_conninfo, "target") as target,
     ):
         for number in range(4):
             window = Span(first + number * day, first + (number + 1) * day)
             cells = maker.missing(window, 24)
             assert len(cells) == 1
-            maker.create(source, target, cells, window)
+            maker.create(ServerSource(source, order), target, cells, window)
             assert maker.missing(window, 24) == []  # not tried twice
     return maker
 
@@ -118,10 +119,10 @@ def test_a_role_that_may_not_switch_triggers_off_leaves_the_chunk_to_its_window(
         first = order.target.time_type.ordinal("2024-01-01 00:00:00+00")
         window = Span(first, first + 86_400_000_000)
         with (
-            session.connect(order.source_conninfo, "source") as source,
+            session.connect(pair.source_conninfo, "source") as source,
             session.connect(order.target_conninfo, "target") as target,
         ):
-            maker.create(source, target, maker.missing(window, 24), window)
+            maker.create(ServerSource(source, order), target, maker.missing(window, 24), window)
             assert target.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
         assert chunk_count(pair) == 0
         assert maker.missing(Span(window.upper, window.upper + 1), 24) == []  # it gave up for good

@@ -1,0 +1,74 @@
+"""A server as the source of windows' rows: one connection, a COPY for each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from psycopg import sql
+
+from hyperfill import ledger
+from hyperfill.relay import Relayed, RelayError, Throttle, relay
+from hyperfill.session import Connection
+from hyperfill.sql import query
+from hyperfill.survey import Axis
+from hyperfill.timeline import Span
+from hyperfill.window import MovedColumn, Order, check_identity, copy_statements, on, translate
+
+
+class ServerSource:
+    """A `RowSource`: a relation of a server, through a connection that somebody else opens and closes."""
+
+    def __init__(self, connection: Connection, order: Order) -> None:
+        assert order.source is not None
+        self._connection = connection
+        self._order = order
+        self._axis: Axis = order.source
+
+    def name(self, window: str) -> None:
+        on(
+            "source",
+            lambda: self._connection.execute("SELECT set_config('application_name', %s, false)", [window]),
+        )
+
+    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
+        out, into = copy_statements(self._order, span)
+        source = self._connection
+        try:
+            return relay(source.pgconn, target.pgconn, out.as_bytes(source), into.as_bytes(target), throttle=throttle)
+        except RelayError as error:
+            raise translate(error.error, error.server) from error.error
+
+    def check(self) -> None:
+        on("source", lambda: check_identity(self._connection, "source", self._axis.relation))
+
+    def anything(self, span: Span) -> bool:
+        """One probe of the index; without one every look would read everything, and the plan has looked already."""
+        if not self._order.source_indexed:
+            return True
+        axis = self._axis
+        found = self._connection.execute(axis.compose("survey/first", range=axis.condition(span))).fetchone()
+        return found is not None
+
+    def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
+        found: list[Any] = self._connection.execute(
+            sql.SQL(query("window/sample")).format(
+                columns=sql.SQL(", ").join(_text(c) for c in columns),
+                names=sql.SQL(", ").join(sql.Identifier("t", name) for name in {c.source for c in columns}),
+                relation=self._axis.relation.identifier,
+                column=sql.Identifier(self._axis.column),
+                size=sql.SQL(" + ").join(
+                    sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(sql.Identifier("r", c.source))
+                    for c in columns
+                ),
+                limit=sql.Literal(limit),
+            )
+        ).fetchall()
+        return [list(row) for row in found]
+
+
+def _text(column: MovedColumn) -> sql.Composed:
+    name = sql.Identifier("r", column.source)
+    if column.cast:
+        return sql.SQL("{}::{}::text").format(name, sql.SQL(cast(Any, column.cast)))
+    return sql.SQL("{}::text").format(name)
