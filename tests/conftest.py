@@ -6,7 +6,13 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.cli", "tests.fixtures.pair", "tests.fixtures.community"]
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.cli",
+    "tests.fixtures.pair",
+    "tests.fixtures.loading",
+    "tests.fixtures.community",
+]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_")
 

@@ -6,7 +6,7 @@ Each step can be entered again after a crash.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,17 +27,18 @@ from hyperfill.errors import (
     WindowError,
     first_line,
 )
-from hyperfill.prepare import Prepared, find_entry, prepare
-from hyperfill.progress import Observer, Snapshot, take
+from hyperfill.existing import find_entry
+from hyperfill.prepare import prepare
+from hyperfill.preparing import Prepared
+from hyperfill.progress import Observer
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import Span
+from hyperfill.watching import look, watch
 from hyperfill.window import Order, check_identity
-from hyperfill.worker import Event
 
 State = Literal["done", "incomplete", "mismatch", "nothing"]
-_LOOK = 0.5  # seconds between two looks at the ledger for the display
 
 
 @dataclass
@@ -119,8 +120,7 @@ def _refuse_overlaps(prepared: Sequence[Prepared]) -> None:
         if this.definition is None or this.time_type is None:
             continue
         definition = this.definition
-        lower = None if definition.range_start is None else this.time_type.ordinal(definition.range_start)
-        span = Span(lower, this.time_type.ordinal(definition.range_end))
+        span = definition.span(this.time_type)
         for other, their_span in seen:
             assert other.definition is not None
             if other.definition.hypertable_oid == definition.hypertable_oid and their_span.overlaps(span):
@@ -138,16 +138,16 @@ def _refuse_overlaps(prepared: Sequence[Prepared]) -> None:
 def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Signals) -> Outcome:
     """Carry out one or more backfills into one target. Raises `Refused` with all findings before the first write."""
     started = time.monotonic()
-    prepared = prepare_all(specs, limits, observer)
-    observer.findings([f for p in prepared for f in p.findings])
-    errors = [f for p in prepared for f in p.errors]
-    if errors:
-        raise Refused(
-            f"refused: {len(errors)} reason{'s' if len(errors) > 1 else ''} not to start; nothing was written",
-            findings=tuple(f for p in prepared for f in p.findings),
-        )
+    return carry_out(prepare_all(specs, limits, observer), limits, observer, signals, started)
+
+
+def carry_out(
+    prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals, started: float
+) -> Outcome:
+    """Carry out what was prepared, all into one target. Raises `Refused` as `run` does."""
+    refuse(prepared, observer)
     reports: list[Report] = []
-    with Control(specs[0].target) as control:
+    with Control(prepared[0].spec.target) as control:
         ledger.create(control.connection)
         active: list[Prepared] = []
         for one in prepared:
@@ -165,7 +165,7 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
                     settle.record(control.connection, one)
                 outcome.error = move(control, active, limits, observer, signals)
             except BaseException:
-                _remind(control, active, observer)
+                remind(control, active, observer)
                 raise
             outcome.signum = signals.signum
             for one in active:
@@ -183,6 +183,17 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
     return outcome
 
 
+def refuse(prepared: Sequence[Prepared], observer: Observer) -> None:
+    """Show what was found. Raises `Refused` if anything stands against beginning."""
+    observer.findings([f for p in prepared for f in p.findings])
+    errors = [f for p in prepared for f in p.errors]
+    if errors:
+        raise Refused(
+            f"refused: {len(errors)} reason{'s' if len(errors) > 1 else ''} not to start; nothing was written",
+            findings=tuple(f for p in prepared for f in p.findings),
+        )
+
+
 def _nothing(prepared: Prepared) -> Report:
     entry = prepared.entry
     if entry is not None:
@@ -197,8 +208,16 @@ def _nothing(prepared: Prepared) -> Report:
     )
 
 
-def register(control: Connection, prepared: Prepared) -> None:
-    """Enter the plan into the ledger, or join the unfinished backfill that is the same."""
+def register(
+    control: Connection,
+    prepared: Prepared,
+    find: Callable[[Connection, Prepared], ledger.Entry | None] = find_entry,
+    more: Callable[[Connection, int], None] | None = None,
+) -> None:
+    """Enter the plan into the ledger, or join the unfinished backfill that is the same.
+
+    `find` looks for it; `more` enters what else belongs to a new one.
+    """
     assert prepared.definition is not None and prepared.order is not None and prepared.time_type is not None
     findings = [f.as_json() for f in prepared.findings]
     with control.transaction():
@@ -206,7 +225,7 @@ def register(control: Connection, prepared: Prepared) -> None:
         ledger.lock_hypertable(control, prepared.order.hypertable_oid)
         # Once more under the lock: another command may have registered since the plan was made.
         known = prepared.entry
-        entry = find_entry(control, prepared)
+        entry = find(control, prepared)
         if entry is None:
             if known is not None:
                 raise LedgerConflict(f"backfill {known.id} was removed from the ledger meanwhile", hint="run again")
@@ -218,6 +237,8 @@ def register(control: Connection, prepared: Prepared) -> None:
                 client=__version__,
                 findings=findings,
             )
+            if more is not None:
+                more(control, backfill)
         else:
             backfill = entry.id
     if entry is None or not entry.finished:
@@ -240,7 +261,7 @@ def hold(target: Connection, prepared: Prepared, observer: Observer) -> None:
         observer.log(note, level="warning")
 
 
-def _remind(control: Control, active: Sequence[Prepared], observer: Observer) -> None:
+def remind(control: Control, active: Sequence[Prepared], observer: Observer) -> None:
     """A run ends before its end: say what stays held. What cannot be asked now is in the ledger."""
     for one in active:
         try:
@@ -274,10 +295,10 @@ def move(
         if crew.shortage:
             observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:
-            failure = _watch(control, crew, orders, deadline, observer, signals, known)
+            failure = watch(control, crew, orders, deadline, observer, signals, known)
         finally:
             crew.close()
-            last = _look(control.connection, orders) if observer.wants_snapshots else None
+            last = look(control.connection, orders) if observer.wants_snapshots else None
             if last:
                 known.update((entry.id, entry) for entry in last.entries)
                 observer.show(replace(last, activity=()))
@@ -288,69 +309,10 @@ def move(
     return failure
 
 
-def _watch(
-    control: Control,
-    crew: Crew,
-    orders: Sequence[Order],
-    deadline: float | None,
-    observer: Observer,
-    signals: Signals,
-    known: dict[int, ledger.Entry],
-) -> HyperfillError | None:
-    """Until the workers have ended. `known` is kept at what the ledger said last, should the target go away."""
-    failure: HyperfillError | None = None
-    heard = 0
-    looked = 0.0
-    while crew.running:
-        if deadline is not None and time.monotonic() > deadline and not crew.draining:
-            observer.log("--max-duration is over: running windows are finished, no more are started", level="warning")
-            crew.drain()
-        patience = _LOOK if deadline is None or crew.draining else min(_LOOK, max(0.0, deadline - time.monotonic()))
-        for event in crew.events(patience, signals.wake):
-            _tell(event, observer)
-            if event.kind == "ended" and event.error is not None:
-                if isinstance(failure, PoliciesOn) and isinstance(event.error, PoliciesOn):
-                    continue  # every worker sees the same
-                failure = failure or event.error
-                observer.log(f"worker {event.worker}: {event.error}", level="error")
-        signals.clear_wake()
-        if signals.count > heard:
-            heard = signals.count
-            if heard == 1:
-                observer.log("stopping: running windows are finished first; again to cancel them", level="warning")
-                crew.drain()
-            else:
-                observer.log("cancelling the running windows", level="warning")
-                crew.cancel()
-        if observer.wants_snapshots and time.monotonic() - looked > _LOOK:
-            looked = time.monotonic()
-            control.keep(orders)
-            snapshot = _look(control.connection, orders)
-            if snapshot:
-                known.update((entry.id, entry) for entry in snapshot.entries)
-                observer.show(snapshot)
-    return failure
-
-
-def _look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
-    """A display is never worth a failed run: what cannot be read now is read next time."""
-    try:
-        return take(control, [o.backfill for o in orders])
-    except Exception:
-        return None
-
-
-def _tell(event: Event, observer: Observer) -> None:
-    if event.kind == "failed" and event.error is not None:
-        observer.log(f"window {event.window} failed: {event.error}", level="error")
-    elif event.kind in ("retry", "waiting"):
-        observer.log(event.text, level="warning")
-
-
 def _describe(entry: ledger.Entry) -> str:
-    span = f"[{entry.range_start or '-infinity'}, {entry.range_end})"
     begun = f", {entry.done} of them done already" if entry.done else ""
-    return f"backfill {entry.id}: {entry.source_relation} to {entry.hypertable} {span}, {entry.total} windows{begun}"
+    what = f"backfill {entry.id}: {entry.source_relation} to {entry.hypertable}"
+    return f"{what} {entry.bounds}, {entry.total} windows{begun}"
 
 
 def complete(
@@ -378,9 +340,10 @@ def complete(
             ledger.set_phase(target, entry, backfill, "moved")
         if prepared.spec.sync_sequences:
             findings += finish.sync_sequences(target, order)
-        findings += settle.settle(target, prepared, entry, limits.jobs, observer)
+        touched = ledger.touched(target, backfill, prepared.time_type)
+        findings += settle.settle(target, prepared, entry, touched, limits.jobs, observer)
         observer.log("analyzing the chunks that were filled")
-        findings += finish.analyze(target, order, ledger.touched(target, backfill, prepared.time_type), limits.jobs)
+        findings += finish.analyze(target, order, touched, limits.jobs)
         findings += release(target, entry, order, observer)
     return Report(prepared, "done", ledger.entries(target, ids=[backfill])[0], findings)
 

@@ -145,6 +145,18 @@ class Guard:
                 if target.closed:
                     raise
 
+    def soften_at(self, target: Connection, ordinals: Sequence[int]) -> None:
+        """Make the compressed chunks partial in which these places are, before rows of a batch go there."""
+        for chunk in self._chunks:
+            if chunk.oid in self._tried or chunk.lower is None or chunk.upper is None:
+                continue
+            span = Span(chunk.lower, chunk.upper)
+            if any(span.contains(at) for at in ordinals):
+                bits = statuses(target, [chunk.oid]).get(chunk.oid, 0)
+                self._tried.add(chunk.oid)
+                if bits & COMPRESSED and not bits & (PARTIAL | FROZEN):
+                    self.soften(target, [chunk], span)
+
     def _soften(self, target: Connection, chunk: Chunk, window: Span) -> None:
         order = self._order
         relation = order.target.relation

@@ -10,12 +10,13 @@ import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from hyperfill import worker
 from hyperfill.errors import HyperfillError
@@ -28,8 +29,10 @@ _CANCEL_PATIENCE = 15.0
 
 
 @dataclass
-class _Member:
-    task: Task
+class Member:
+    """A worker process, and the pipes to and from it."""
+
+    task: Any
     process: BaseProcess
     commands: Pipe
     events: Pipe
@@ -39,29 +42,39 @@ class _Member:
 class Crew:
     """The workers of one run."""
 
+    noun = "windows"
+
     def __init__(self, orders: Sequence[Order], jobs: int, bytes_per_second: float | None = None) -> None:
         # Not fork: libpq connections and the display's thread would be copied along.
         self._context = multiprocessing.get_context("spawn")
-        rate = bytes_per_second / jobs if bytes_per_second else None
-        self._members: list[_Member] = []
+        self._orders = tuple(orders)
+        self._rate = bytes_per_second / jobs if bytes_per_second else None
+        self._replaced = 0
+        self._cancelled: float | None = None
+        self.draining = False
+        self._members: list[Member] = []
         self.shortage: OSError | None = None  # why fewer workers were started than asked for
         for number in range(1, jobs + 1):
             try:
-                self._members.append(self._start(Task(number, tuple(orders), rate)))
+                self._members.append(self._start(self._task(number)))
             except OSError as error:
                 self.shortage = error
                 break
         if not self._members:
             raise HyperfillError(f"no worker process can be started: {self.shortage}")
-        self._replaced = 0
-        self._cancelled: float | None = None
-        self.draining = False
 
-    def _start(self, task: Task) -> _Member:
+    def _task(self, number: int) -> Any:
+        return Task(number, self._orders, self._rate)
+
+    def _start(self, task: Any) -> Member:
+        return self._launch(task, worker.main)
+
+    def _launch(self, task: Any, body: Callable[..., None], more: tuple[Pipe, ...] = ()) -> Member:
+        """Start a process that does `body` with the task, the pipe of its commands, that of its events, and more."""
         theirs, ours = self._context.Pipe(duplex=False)
         events, their_events = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=worker.main, args=(task, theirs, their_events), name=f"hyperfill-{task.number}", daemon=True
+            target=body, args=(task, theirs, their_events, *more), name=f"hyperfill-{task.number}", daemon=True
         )
         # Until the worker has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a
         # traceback of an interpreter that is still starting.
@@ -75,7 +88,7 @@ class Crew:
         # Our copies of their ends must go, or the end of a worker would never be seen.
         theirs.close()
         their_events.close()
-        return _Member(task, process, ours, events)
+        return Member(task, process, ours, events)
 
     def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:
         """What workers have told within `timeout` seconds, killed workers replaced; empty when nothing happened.
@@ -91,7 +104,7 @@ class Crew:
             for member in self._members:
                 member.process.kill()
 
-    def _receive(self, member: _Member) -> Iterator[Event]:
+    def _receive(self, member: Member) -> Iterator[Event]:
         with contextlib.suppress(EOFError, OSError):
             while member.events.poll():
                 event: Event = member.events.recv()

@@ -25,11 +25,12 @@ from hyperfill.timeline import Span, TimeType
 LEDGER_VERSION = 1
 
 
-def _jsonb(value: Any) -> Jsonb:
+def jsonb(value: Any) -> Jsonb:
     """JSON for the ledger. Without escapes: a database that is not UTF8 refuses those beyond ASCII."""
     return Jsonb(value, dumps=partial(json.dumps, ensure_ascii=False))
 
 
+Kind = Literal["run", "dump", "load"]
 Phase = Literal["planned", "held", "moved", "recompressed", "refreshed", "verified", "done"]
 # Control transactions may wait for each other a little; window transactions hold none of these locks.
 _CONTROL_LOCK_TIMEOUT = "30s"
@@ -47,9 +48,15 @@ class Definition:
     time_column: str
     source_time_column: str
     range_start: str | None
-    range_end: str
+    range_end: str | None  # None: files without a range
     columns: list[dict[str, Any]]
     settings: dict[str, Any]
+    kind: Kind
+
+    def span(self, time_type: TimeType) -> Span:
+        """The range; without one, everything that the time column can hold."""
+        lower = None if self.range_start is None else time_type.ordinal(self.range_start)
+        return Span(lower, time_type.maximum + 1 if self.range_end is None else time_type.ordinal(self.range_end))
 
     def differences(self, other: Definition) -> dict[str, tuple[Any, Any]]:
         """Field by field what `other` has differently; settings one by one."""
@@ -89,6 +96,14 @@ class Entry(Definition):
     bytes_copied: int
     estimate: int
     estimate_done: int
+    # Of a load: stretches of its files, and what became of their rows.
+    batches: int
+    batches_failed: int
+    rows_read: int
+    rows_skipped: int
+    rows_outside: int
+    rows_rejected: int
+    bytes_total: int | None
 
     @property
     def finished(self) -> bool:
@@ -96,12 +111,13 @@ class Entry(Definition):
 
     @property
     def complete(self) -> bool:
-        """Whether every window is done."""
-        return self.done == self.total
+        """Whether every window is done; of a load also every file."""
+        return self.done == self.total and (self.kind != "load" or self.phase not in ("planned", "held"))
 
-    def span(self, time_type: TimeType) -> Span:
-        lower = None if self.range_start is None else time_type.ordinal(self.range_start)
-        return Span(lower, time_type.ordinal(self.range_end))
+    @property
+    def bounds(self) -> str:
+        """The range as people read it."""
+        return "no range" if self.range_end is None else f"[{self.range_start or '-infinity'}, {self.range_end})"
 
 
 @dataclass(frozen=True)
@@ -191,9 +207,9 @@ def insert(
 ) -> int:
     """Store a plan; to be called inside a transaction that holds the hypertable's lock. Returns the backfill's id."""
     values = {name: getattr(definition, name) for name in Definition.__dataclass_fields__}
-    values |= {"columns": _jsonb(definition.columns), "settings": _jsonb(definition.settings)}
+    values |= {"columns": jsonb(definition.columns), "settings": jsonb(definition.settings)}
     row = connection.execute(
-        query("ledger/insert_backfill"), {**values, "client": client, "findings": _jsonb(findings)}
+        query("ledger/insert_backfill"), {**values, "client": client, "findings": jsonb(findings)}
     ).fetchone()
     assert row is not None
     backfill = int(str(row[0]))
@@ -215,7 +231,7 @@ def start_run(connection: Connection, backfill: int, findings: list[dict[str, An
 
     def attempt() -> None:
         with connection.transaction():
-            connection.execute(query("ledger/start_run"), {"id": backfill, "findings": _jsonb(findings)})
+            connection.execute(query("ledger/start_run"), {"id": backfill, "findings": jsonb(findings)})
 
     retrying(attempt, seconds=30)
 
@@ -239,7 +255,7 @@ def record_failure(connection: Connection, backfill: int, window: int, error: Wi
     state = "failed" if final else "pending"
 
     def write(reason: dict[str, Any]) -> None:
-        arguments = [state, _jsonb(reason), backfill, window]
+        arguments = [state, jsonb(reason), backfill, window]
         retrying(lambda: connection.execute(query("ledger/fail_window"), arguments), seconds=10)
 
     try:

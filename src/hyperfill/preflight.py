@@ -59,26 +59,43 @@ def read_bound(target: Connection, time_type: TimeType, text: str, option: str) 
 
 def servers(source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection]) -> list[Finding]:
     """Findings about the two servers as such."""
-    findings: list[Finding] = []
-    for role, server in (("source", source), ("target", target)):
-        if server.version < _OLDEST_SERVER[role]:
-            findings.append(
-                Finding(
-                    "error",
-                    "version",
-                    f"the {role} is PostgreSQL {server.version // 10000}; "
-                    f"{_OLDEST_SERVER[role] // 10000} is the oldest known to work",
-                )
+    findings = _server(source, "source") + _target(target)
+    same_cluster = source.system_identifier is not None and source.system_identifier == target.system_identifier
+    for role, connection in zip(("source", "target"), connections, strict=True):
+        findings += _room(connection, role, jobs, 2 if same_cluster else 1)
+    return findings
+
+
+def target_server(target: Server, jobs: int, connection: Connection) -> list[Finding]:
+    """Findings about the target as such, where the source is no server."""
+    return _target(target) + _room(connection, "target", jobs, 1)
+
+
+def _server(server: Server, role: str) -> list[Finding]:
+    findings = []
+    if server.version < _OLDEST_SERVER[role]:
+        findings.append(
+            Finding(
+                "error",
+                "version",
+                f"the {role} is PostgreSQL {server.version // 10000}; "
+                f"{_OLDEST_SERVER[role] // 10000} is the oldest known to work",
             )
-        if server.encoding == "SQL_ASCII":
-            findings.append(
-                Finding(
-                    "warning",
-                    "encoding",
-                    f"the {role} database has the encoding SQL_ASCII: text is moved as it is, and bytes that are "
-                    "no UTF-8 stop a window",
-                )
+        )
+    if server.encoding == "SQL_ASCII":
+        findings.append(
+            Finding(
+                "warning",
+                "encoding",
+                f"the {role} database has the encoding SQL_ASCII: text is moved as it is, and bytes that are "
+                "no UTF-8 stop a window",
             )
+        )
+    return findings
+
+
+def _target(target: Server) -> list[Finding]:
+    findings = _server(target, "target")
     if target.in_recovery:
         findings.append(Finding("error", "read-only", "the target is a standby: name the primary"))
     elif target.read_only:
@@ -99,21 +116,23 @@ def servers(source: Server, target: Server, jobs: int, connections: tuple[Connec
                 f"the target has TimescaleDB {target.timescaledb_text}; 2.11 is the oldest known to work",
             )
         )
-    same_cluster = source.system_identifier is not None and source.system_identifier == target.system_identifier
-    needed = 2 * jobs if same_cluster else jobs
-    for role, connection in zip(("source", "target"), connections, strict=True):
-        free = row(connection, "preflight/connections")[0]
-        if free is not None and free < needed:
-            findings.append(
-                Finding(
-                    "error",
-                    "connections",
-                    f"the {role} has {free} free connections for this role, "
-                    f"and {jobs} workers need {'two' if same_cluster else 'one'} each",
-                    hint="use fewer --jobs, or raise max_connections",
-                )
-            )
     return findings
+
+
+def _room(connection: Connection, role: str, jobs: int, each: int) -> list[Finding]:
+    """Whether there are connections for all workers, `each` for one of them."""
+    free = row(connection, "preflight/connections")[0]
+    if free is None or free >= each * jobs:
+        return []
+    return [
+        Finding(
+            "error",
+            "connections",
+            f"the {role} has {free} free connections for this role, "
+            f"and {jobs} workers need {'two' if each > 1 else 'one'} each",
+            hint="use fewer --jobs, or raise max_connections",
+        )
+    ]
 
 
 def same_database(source: Server, target: Server, connections: tuple[Connection, Connection]) -> bool:

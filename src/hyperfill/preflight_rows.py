@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import psycopg
@@ -12,10 +13,11 @@ from hyperfill.errors import Finding
 from hyperfill.mapping import Mapping
 from hyperfill.quantities import human_bytes
 from hyperfill.session import Connection, fetch_one
-from hyperfill.spec import Spec
+from hyperfill.spec import Landing, Spec
 from hyperfill.sql import query
 from hyperfill.survey import Axis, Survey, estimate
 from hyperfill.timeline import Span
+from hyperfill.window import MovedColumn
 
 GIGABYTE = 10**9
 _MAX_SCANS = 10  # times that a table without an index may be read over before we refuse
@@ -89,9 +91,16 @@ def source_rows(connection: Connection, axis: Axis, span: Span, spec: Spec, null
 
 
 def overlap(
-    connection: Connection, axis: Axis, hypertable: Hypertable, span: Span, mapping: Mapping, spec: Spec
+    connection: Connection,
+    axis: Axis,
+    hypertable: Hypertable,
+    span: Span,
+    mapping: Mapping,
+    spec: Landing,
+    fate: str = "they are replaced by the source's, window by window",
 ) -> tuple[list[Finding], int, bool]:
-    """What the target holds in the range: findings, how many rows, and whether that is exact."""
+    """What the target holds in the range, of which `fate` says what happens: findings, how many rows, and whether
+    that is exact."""
     if not hypertable.chunks_in(span):
         return [], 0, True
     guess = round(estimate(connection, axis, span))
@@ -105,8 +114,7 @@ def overlap(
             Finding(
                 "note",
                 "overlap",
-                f"the target has {about}{rows:,} rows in the range: they are replaced by the source's, window by "
-                "window",
+                f"the target has {about}{rows:,} rows in the range: {fate}",
             )
         )
     findings += _target_only(connection, axis, parts, mapping, spec) if rows else []
@@ -114,7 +122,7 @@ def overlap(
 
 
 def _target_only(
-    connection: Connection, axis: Axis, parts: dict[str, Any], mapping: Mapping, spec: Spec
+    connection: Connection, axis: Axis, parts: dict[str, Any], mapping: Mapping, spec: Landing
 ) -> list[Finding]:
     """Columns that only the target has, and that somebody filled in the overlap."""
     filled, renewed = [], []
@@ -155,11 +163,11 @@ def _target_only(
     return findings
 
 
-def sequences(mapping: Mapping, hypertable: Hypertable, spec: Spec) -> list[Finding]:
+def sequences(columns: Sequence[MovedColumn], hypertable: Hypertable, sync: bool) -> list[Finding]:
     """Sequences behind moved columns do not move by themselves."""
-    moved = {m.target for m in mapping.columns}
+    moved = {m.target for m in columns}
     names = [quote_name(c.name) for c in hypertable.relation.columns if c.name in moved and c.sequence_oid]
-    if not names or spec.sync_sequences:
+    if not names or sync:
         return []
     return [
         Finding(

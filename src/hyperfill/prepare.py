@@ -5,10 +5,8 @@ All findings are collected before anything is refused, so that one look shows ev
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import psycopg
@@ -25,77 +23,25 @@ from hyperfill import (
     session,
 )
 from hyperfill.catalog import Hypertable, Relation, Server
-from hyperfill.errors import Finding, LedgerConflict, Refused, describe, first_line
-from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, PlannedWindow, make_windows
+from hyperfill.errors import Finding, Refused, first_line
+from hyperfill.existing import find_entry
+from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
+from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
 from hyperfill.spec import Spec
 from hyperfill.survey import Axis, Survey, occupied_cells, survey
-from hyperfill.timeline import BoundError, Span, TimeType
+from hyperfill.timeline import Span
 from hyperfill.window import Order
 
 T = TypeVar("T")
 
 
-@dataclass
-class Prepared:
-    """A backfill ready to run: everything known, nothing written. `entry` is the one in the ledger to go on with."""
-
-    spec: Spec
-    table: str
-    hypertable: str
-    start: str | None = None
-    end: str = ""
-    findings: list[Finding] = field(default_factory=list)
-    definition: ledger.Definition | None = None
-    order: Order | None = None
-    windows: list[PlannedWindow] = field(default_factory=list)
-    entry: ledger.Entry | None = None
-    time_type: TimeType | None = None
-    missing_chunks: int = 0
-    overlap_rows: int = 0
-    overlap_exact: bool = True
-    empty: bool = False  # start = end: there is nothing to do
-    policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
-    shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)
-
-    @property
-    def errors(self) -> list[Finding]:
-        return [f for f in self.findings if f.severity == "error"]
-
-
-class _Stop(Exception):
-    """Without this nothing further can be checked."""
-
-
-class _Preparation:
+class _Preparation(Preparation[Spec]):
     """The steps, in order; each adds findings."""
 
     def __init__(self, spec: Spec, jobs: int) -> None:
-        self.spec = spec
-        self.jobs = jobs
+        super().__init__(spec, jobs, spec.table)
         self.address = ""
-        self.result = Prepared(spec, spec.table, spec.hypertable or spec.table)
-
-    def note(self, findings: list[Finding]) -> None:
-        for finding in findings:
-            self.result.findings.append(
-                Finding(finding.severity, finding.code, finding.message, finding.hint, self.result.table)
-            )
-
-    def attempt(self, code: str, action: Callable[[], T]) -> T | None:
-        """Run a step; a refusal becomes a finding, so that the next step can find more."""
-        try:
-            return action()
-        except Refused as error:
-            if not any(f.message == error.message for f in self.result.errors):  # two steps may meet the same
-                self.note([Finding("error", code, error.message, error.hint)])
-        except BoundError as error:
-            self.note([Finding("error", code, str(error))])
-        except psycopg.errors.InsufficientPrivilege as error:
-            # Said already where the right itself was looked at: this is only what follows from it.
-            if not any(f.code in ("rights", "row-security", "ledger") for f in self.result.errors):
-                self.note([Finding("error", "rights", first_line(error))])
-        return None
 
     def run(self) -> Prepared:
         with ExitStack() as stack:
@@ -108,7 +54,7 @@ class _Preparation:
                     stack.callback(target.close)
                 if source and target:
                     self.check(source, target)
-            except _Stop:
+            except Stop:
                 pass
             except psycopg.Error as error:
                 self.note([Finding("error", "server", f"{first_line(error)} (SQLSTATE {error.sqlstate or 'none'})")])
@@ -123,16 +69,16 @@ class _Preparation:
         relation = self.attempt("table", lambda: catalog.resolve(source, spec.table, "source", "--table"))
         if relation:
             result.table = relation.quoted
-        hypertable = self.attempt("hypertable", lambda: self.read_target(target, there, relation))
+        hypertable = self.attempt("hypertable", lambda: self.hypertable(target, there, relation))
         self.attempt("ledger", lambda: ledger.exists(target))
         if hypertable is None:
-            raise _Stop
+            raise Stop
         result.time_type = hypertable.time_type
-        span = self.attempt("bound", lambda: self.read_span(target, hypertable))
+        span = self.attempt("bound", lambda: self.read_span(target, hypertable, spec.end))
         axis = self.attempt("time-column", lambda: self.read_axis(hypertable, relation)) if relation else None
         if relation is None or axis is None:
             self.note(preflight_rights.target_rights(target, hypertable))
-            raise _Stop
+            raise Stop
         target_axis = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type, spec.where)
         self.note(preflight.same_relation(here, there, axis, hypertable, (source, target)))
         self.note(preflight_rights.source_rights(source, axis))
@@ -150,7 +96,7 @@ class _Preparation:
         length = spec.window
         step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
         if span is None:
-            raise _Stop
+            raise Stop
         if span.is_empty:
             result.empty = not result.errors
             return
@@ -163,7 +109,7 @@ class _Preparation:
         time_attribute = relation.column(axis.column)
         nullable = time_attribute is not None and not time_attribute.not_null
         self.look(lambda: preflight_rows.source_rows(source, axis, span, spec, nullable))
-        self.look(lambda: preflight_rows.sequences(columns, hypertable, spec))
+        self.look(lambda: preflight_rows.sequences(columns.columns, hypertable, spec.sync_sequences))
         result.order = Order(
             backfill=0,
             source_conninfo=spec.source,
@@ -195,24 +141,6 @@ class _Preparation:
         self.look(lambda: self.retention(target, hypertable, span))
         self.look(lambda: self.source_retention(source, here, relation, axis, span))
 
-    def look(self, check: Callable[[], list[Finding]]) -> None:
-        """A check of its own: what it finds, or that this role may not look."""
-        self.note(self.attempt("rights", check) or [])
-
-    def policies(self, target: Connection, server: Server, hypertable: Hypertable) -> list[Finding]:
-        self.result.policies = preflight_policies.read(target, hypertable.relation.oid, refused_ok=True)
-        return preflight_policies.check(self.result.policies, self.spec, server.user)
-
-    def retention(self, target: Connection, hypertable: Hypertable, span: Span) -> list[Finding]:
-        """Also of a backfill that goes on: the cutoff moves."""
-        result, entry = self.result, self.result.entry
-        if entry is not None and entry.finished:
-            return []
-        occupied = [w.span for w in result.windows if w.occupied and w.estimate]
-        if entry is not None:
-            occupied = ledger.occupied(target, entry.id, hypertable.time_type)
-        return preflight_policies.retention(target, result.policies, hypertable, span, occupied, self.spec)
-
     def source_retention(
         self, source: Connection, server: Server, relation: Relation, axis: Axis, span: Span
     ) -> list[Finding]:
@@ -233,26 +161,9 @@ class _Preparation:
         )
         return found
 
-    def read_target(self, target: Connection, server: Server, relation: Relation | None) -> Hypertable:
+    def hypertable(self, target: Connection, server: Server, relation: Relation | None) -> Hypertable:
         name = self.spec.hypertable or (relation.quoted if relation else self.spec.table)
-        found = catalog.resolve(target, name, "target", "--hypertable" if self.spec.hypertable else "--table")
-        self.result.hypertable = found.quoted
-        return catalog.read_hypertable(target, server, found)
-
-    def read_span(self, target: Connection, hypertable: Hypertable) -> Span:
-        """The bounds, read by the server in the type of the time column."""
-        result, spec = self.result, self.spec
-        column = f"{catalog.quote_name(hypertable.time_column)} of {hypertable.relation.quoted}"
-        lower = None
-        if spec.start is not None and spec.start.strip().lower() != "-infinity":
-            lower = preflight.read_bound(target, hypertable.time_type, spec.start, f"--start (column {column})")
-        upper = preflight.read_bound(target, hypertable.time_type, spec.end, f"--end (column {column})")
-        time_type = hypertable.time_type
-        result.start = None if lower is None else time_type.text(lower)
-        result.end = time_type.text(upper)
-        if lower is not None and lower > upper:
-            raise Refused(f"--start {result.start} is after --end {result.end}")
-        return Span(lower, upper)
+        return self.read_target(target, server, name, "--hypertable" if self.spec.hypertable else "--table")
 
     def read_axis(self, hypertable: Hypertable, relation: Relation) -> Axis:
         """The source seen along its time column."""
@@ -299,6 +210,7 @@ class _Preparation:
                 "where": spec.where,
                 "skip_unstorable": spec.skip_unstorable,
             },
+            kind="run",
         )
 
     def plan(
@@ -330,62 +242,6 @@ class _Preparation:
         result.windows = windows or []
         result.missing_chunks = sum(1 for c in occupied if c.lower is not None and not grid.exists(c.lower))
         self.note(preflight_rows.scans(found, len(result.windows), spec))
-
-
-def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
-    """The backfill in the ledger that this command means; None for a new one.
-
-    Raises `LedgerConflict` where an unfinished backfill overlaps with other settings, or a finished one
-    of another source would be wiped.
-    """
-    definition, spec, time_type = prepared.definition, prepared.spec, prepared.time_type
-    assert definition is not None and time_type is not None
-    lower = None if definition.range_start is None else time_type.ordinal(definition.range_start)
-    span = Span(lower, time_type.ordinal(definition.range_end))
-    newest: ledger.Entry | None = None  # of those that are finished and overlap, if it is this one or of another source
-    for entry in ledger.entries(target, hypertable_oid=definition.hypertable_oid):
-        different = entry.differences(definition)
-        if not entry.span(time_type).overlaps(span):
-            continue
-        if not entry.finished:
-            if not different:
-                return entry
-            raise LedgerConflict(
-                f"backfill {entry.id} of {entry.hypertable} is unfinished and overlaps this range, but is not the "
-                "same:\n" + describe(different),
-                hint=f"run it with its own options to finish it, or give it up: hyperfill clean --backfill {entry.id} "
-                "--force",
-            )
-        if different.keys() <= _SPLIT or different.keys() & _ORIGIN:
-            newest = entry if newest is None or _finished_at(entry) > _finished_at(newest) else newest
-        elif different.keys() - _SPLIT == {"columns"} and not spec.again:
-            raise LedgerConflict(
-                f"backfill {entry.id} has moved this range with other columns:\n" + describe(different),
-                hint="--again moves it anew with these",
-            )
-    if newest is None:
-        return None
-    different = newest.differences(definition)
-    if different.keys() <= _SPLIT:
-        return None if spec.again else newest
-    if spec.replace:
-        return None
-    raise LedgerConflict(
-        f"the range overlaps backfill {newest.id}, which filled "
-        f"[{newest.range_start or '-infinity'}, {newest.range_end}) from another source:\n"
-        + describe({k: v for k, v in different.items() if k in _ORIGIN}),
-        hint="deleting the range would wipe what came from there; --replace does it",
-    )
-
-
-# A finished range is what it is, however it was cut.
-_SPLIT = frozenset({"window", "max_window_rows"})
-_ORIGIN = frozenset({"source", "source_relation"})
-
-
-def _finished_at(entry: ledger.Entry) -> dt.datetime:
-    assert entry.finished_at is not None
-    return entry.finished_at
 
 
 def prepare(spec: Spec, jobs: int) -> Prepared:

@@ -28,6 +28,7 @@ class Snapshot:
     entries: tuple[ledger.Entry, ...]
     activity: tuple[ledger.Activity, ...]
     taken: float  # time.monotonic()
+    read: float | None = None  # of the files of a load, 0 to 1; only the process that reads them knows
 
     @property
     def bytes(self) -> int:
@@ -51,6 +52,10 @@ class Snapshot:
         total = sum(e.total for e in self.entries)
         if total and all(e.complete for e in self.entries):
             return 1.0
+        [one] = self.entries if len(self.entries) == 1 else [None]
+        if one is not None and one.kind == "load" and one.done == one.total:
+            # The share of plain files is known to everybody, of compressed ones to whoever reads them.
+            return min(0.999, one.bytes_copied / one.bytes_total if one.bytes_total else self.read or 0.0)
         if estimate:
             done = sum(e.estimate_done for e in self.entries)
             running = min(self.rows_running, max(0.0, estimate - done))
@@ -155,10 +160,14 @@ def summary(snapshot: Snapshot, rate: Rate) -> str:
     """One line: windows, rows, bytes, speed, time left."""
     done, total = sum(e.done for e in snapshot.entries), sum(e.total for e in snapshot.entries)
     failed = sum(e.failed for e in snapshot.entries)
+    batches = sum(e.batches for e in snapshot.entries)
     left = rate.seconds_left
-    parts = [
-        f"{snapshot.share:.1%}",
-        f"windows {done}/{total}" + (f" ({failed} failed)" if failed else ""),
+    parts = [f"{snapshot.share:.1%}" if snapshot.share or not batches else "share unknown"]
+    if total or not batches:
+        parts.append(f"windows {done}/{total}" + (f" ({failed} failed)" if failed else ""))
+    if batches:
+        parts.append(f"{batches:,} batches")
+    parts += [
         f"{snapshot.rows + snapshot.rows_running:,.0f} rows",
         human_bytes(snapshot.bytes),
         f"{rate.rows:,.0f} rows/s",
@@ -166,6 +175,21 @@ def summary(snapshot: Snapshot, rate: Rate) -> str:
         f"ETA {duration(left)}" if left is not None else "ETA unknown",
     ]
     return ", ".join(parts)
+
+
+def _load_json(entry: ledger.Entry) -> dict[str, Any]:
+    """What only a load of files has."""
+    if entry.kind != "load":
+        return {}
+    return {
+        "files": [file["path"] for file in entry.settings.get("files", [])],
+        "batches": {"done": entry.batches, "failed": entry.batches_failed},
+        "rows_read": entry.rows_read,
+        "rows_skipped": entry.rows_skipped,
+        "rows_outside": entry.rows_outside,
+        "rows_rejected": entry.rows_rejected,
+        "bytes_total": entry.bytes_total,
+    }
 
 
 def entry_json(entry: ledger.Entry, activity: Sequence[ledger.Activity]) -> dict[str, Any]:
@@ -176,9 +200,10 @@ def entry_json(entry: ledger.Entry, activity: Sequence[ledger.Activity]) -> dict
 
     return {
         "backfill": entry.id,
+        "kind": entry.kind,
         "table": entry.source_relation,
         "hypertable": entry.hypertable,
-        "start": entry.range_start or "-infinity",
+        "start": None if entry.range_end is None else entry.range_start or "-infinity",
         "end": entry.range_end,
         "state": "done" if entry.finished else "incomplete",
         "phase": entry.phase,
@@ -187,6 +212,7 @@ def entry_json(entry: ledger.Entry, activity: Sequence[ledger.Activity]) -> dict
         "rows_deleted": entry.rows_deleted,
         "bytes_copied": entry.bytes_copied,
         "rows_estimated": entry.estimate,
+        **_load_json(entry),
         "planned_at": moment(entry.planned_at),
         "started_at": moment(entry.started_at),
         "finished_at": moment(entry.finished_at),

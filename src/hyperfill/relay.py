@@ -11,7 +11,7 @@ import contextlib
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -149,6 +149,45 @@ def relay(
         writer.selector.close()
 
 
+def feed(
+    target: PGconn,
+    copy_in: bytes,
+    blocks: Iterable[bytes | bytearray | memoryview],
+    *,
+    throttle: Throttle | None = None,
+) -> Relayed:
+    """Feed blocks of any size to `copy_in` on the target; rows_sent is left to whoever made them.
+
+    On an error of the target the COPY is over when `RelayError` is raised, and also when `blocks` raises.
+    """
+    writer = _Side("target", target)
+    fed = Relayed()
+    try:
+        _guard(writer, lambda: writer.start(copy_in))
+        _guard(writer, lambda: writer.expect(_COPY_IN))
+        watch = _Watch(writer)
+        try:
+            for block in blocks:
+                view = memoryview(block)
+                for start in range(0, len(view), _SLICE):
+                    piece = view[start : start + _SLICE]
+                    _guard(writer, lambda data=piece: _write(writer, data))  # type: ignore[misc]
+                    fed.bytes += len(piece)
+                    watch.check()
+                    if throttle:
+                        throttle.passed(len(piece))
+        except RelayError:
+            raise
+        except BaseException:
+            _end(writer, b"interrupted")
+            raise
+        _guard(writer, lambda: _finish_writer(writer, None))
+        fed.rows_taken = _guard(writer, writer.finish)
+        return fed
+    finally:
+        writer.selector.close()
+
+
 def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Callable[[int], None] | None) -> Relayed:
     relayed = Relayed()
     source = reader.pgconn
@@ -209,6 +248,59 @@ def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Cal
     _guard(writer, lambda: _finish_writer(writer, None))
     relayed.rows_taken = _guard(writer, writer.finish)
     return relayed
+
+
+def drain(
+    source: PGconn,
+    copy_out: bytes,
+    write: Callable[[bytes | bytearray | memoryview], object],
+    *,
+    throttle: Throttle | None = None,
+) -> int:
+    """Run `copy_out` on the source and hand its data to `write`, block by block; how many rows the server sent.
+
+    Raises `RelayError`, and whatever `write` raises. After any error the connection may have data left and
+    should be closed.
+    """
+    reader = _Side("source", source)
+    buffer = bytearray()
+
+    def push(data: bytes | bytearray | memoryview) -> None:
+        write(data)
+        if throttle:
+            throttle.passed(len(data))
+
+    def fill() -> tuple[int, bytes | memoryview]:
+        size, data = get(1)
+        while 0 < size <= BLOCK:
+            buffer.extend(data)
+            if len(buffer) >= BLOCK:
+                return 0, b""
+            size, data = get(1)
+        return size, data
+
+    try:
+        _guard(reader, lambda: reader.start(copy_out))
+        _guard(reader, lambda: reader.expect(_COPY_OUT))
+        get = source.get_copy_data
+        while True:
+            size, data = _guard(reader, fill)
+            if len(buffer) >= BLOCK or (size != 0 and buffer):
+                push(buffer)
+                buffer = bytearray()
+                if size == 0:
+                    continue
+            if size > 0:  # a row of many blocks
+                view = memoryview(data)
+                for start in range(0, size, _SLICE):
+                    push(view[start : start + _SLICE])
+                del view, data
+            elif size < 0:
+                return _guard(reader, reader.finish)
+            elif reader.wait(selectors.EVENT_READ, _TICK):
+                _guard(reader, source.consume_input)
+    finally:
+        reader.selector.close()
 
 
 def _guard(side: _Side, action: Callable[[], T]) -> T:

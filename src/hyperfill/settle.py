@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hyperfill import caggs, compressed, ledger
 from hyperfill.errors import Finding
 from hyperfill.ledger import Entry, Phase
-from hyperfill.prepare import Prepared
+from hyperfill.preparing import Prepared
 from hyperfill.progress import Observer
 from hyperfill.refresh import refresh
 from hyperfill.session import Connection
@@ -16,11 +18,7 @@ _PHASES: tuple[Phase, ...] = ("planned", "held", "moved", "recompressed", "refre
 
 def _span(prepared: Prepared) -> Span:
     assert prepared.definition is not None and prepared.time_type is not None
-    lower = prepared.definition.range_start
-    return Span(
-        None if lower is None else prepared.time_type.ordinal(lower),
-        prepared.time_type.ordinal(prepared.definition.range_end),
-    )
+    return prepared.definition.span(prepared.time_type)
 
 
 def record(control: Connection, prepared: Prepared) -> None:
@@ -37,8 +35,12 @@ def record(control: Connection, prepared: Prepared) -> None:
         caggs.record(control, order.backfill, order.target.relation, prepared.time_type)
 
 
-def settle(control: Connection, prepared: Prepared, entry: Entry, jobs: int, observer: Observer) -> list[Finding]:
+def settle(
+    control: Connection, prepared: Prepared, entry: Entry, touched: Sequence[Span], jobs: int, observer: Observer
+) -> list[Finding]:
     """Compress again, then refresh; each is a phase that a later run does not enter again. What was left undone.
+
+    `touched`: where rows came or went, in time order, disjoint.
 
     Refreshing comes after compressing: it reads the chunks, and compressed ones are read faster.
     """
@@ -51,7 +53,6 @@ def settle(control: Connection, prepared: Prepared, entry: Entry, jobs: int, obs
         ledger.set_phase(control, entry, order.backfill, "recompressed")
     if reached < _PHASES.index("refreshed"):
         if prepared.spec.refresh_caggs:
-            changed = ledger.touched(control, order.backfill, prepared.time_type)
-            findings += refresh(control, order, changed, observer.log)
+            findings += refresh(control, order, touched, observer.log)
         ledger.set_phase(control, entry, order.backfill, "refreshed")
     return findings

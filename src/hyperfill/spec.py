@@ -25,6 +25,7 @@ class Landing:
     recompress: bool = True
     refresh_caggs: bool = True
     triggers: Literal["fire", "off"] = "fire"
+    sync_sequences: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,6 @@ class Spec(Landing):
     where: str | None = None
     allow_seqscan: bool = False
     skip_unstorable: bool = False
-    sync_sequences: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

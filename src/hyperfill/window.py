@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import psycopg
 from psycopg import pq, sql
@@ -55,6 +55,7 @@ class Order:
     source_conninfo: str | None = None  # None: the rows come from files, or there are none
     source: Axis | None = None
     dump: str | None = None  # the folder of a dump instead
+    encode: Literal["auto", "client", "server"] = "auto"  # who reads the values of a dump's files
     source_indexed: bool = True  # False: every look at the source reads all of it
     # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
     occupied: frozenset[int] = frozenset()

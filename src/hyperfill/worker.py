@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -58,7 +59,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells its parent; figures are in the ledger. `kind`: failed | retry | waiting | ended."""
+    """What a worker tells its parent; figures are in the ledger. `kind`: loaded | failed | retry | waiting | ended."""
 
     kind: str
     worker: int
@@ -68,7 +69,7 @@ class Event:
     text: str = ""
 
 
-class _Stop:
+class Stop:
     """What the parent has told us, and the connections to interrupt when it says cancel."""
 
     def __init__(self, commands: Pipe) -> None:
@@ -99,12 +100,13 @@ class _Stop:
 class Worker:
     """Moves windows of the orders, one after another. Not to be used by two threads."""
 
-    def __init__(self, task: Task, stop: _Stop, tell: Any) -> None:
+    def __init__(self, task: Task, stop: Stop, tell: Any) -> None:
         self._task = task
         self._stop = stop
         self._tell = tell
         self._target: session.Connection | None = None
         self._sources: dict[str, session.Connection] = {}
+        self._dumps: dict[str, RowSource] = {}
         self._said_retry = 0.0
         self._replica = False
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
@@ -146,6 +148,8 @@ class Worker:
         return source, self._target
 
     def _row_source(self, order: Order) -> RowSource | None:
+        if order.dump is not None:
+            return self._dumps.get(order.dump) or self._open_dump(order)
         if order.source_conninfo is None:
             return None
         source = self._sources.get(order.source_conninfo)
@@ -154,6 +158,12 @@ class Worker:
             source = session.connect(order.source_conninfo, "source", application_name=f"hyperfill/{order.backfill}")
             self._sources[order.source_conninfo] = source
         return ServerSource(source, order)
+
+    def _open_dump(self, order: Order) -> RowSource:
+        from hyperfill.dump_source import DumpSource
+
+        found = self._dumps[str(order.dump)] = DumpSource(order)
+        return found
 
     def _work(self, order: Order) -> None:
         maker = ChunkMaker(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
@@ -193,7 +203,7 @@ class Worker:
                 raise  # nothing is wrong with the window
             except (WindowError, psycopg.Error, HyperfillError) as error:
                 window = claimed.id if claimed else 0
-                if self._failed(order, window, _as_window_error(error), attempts):
+                if self._failed(order, window, as_window_error(error), attempts):
                     # Let the next claim find the same window again.
                     cursor = begin_at if not window else window + (1 if order.newest else -1)
 
@@ -305,7 +315,8 @@ def _usable(connection: session.Connection) -> bool:
     return not connection.closed and connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
-def _as_window_error(error: Exception) -> WindowError:
+def as_window_error(error: Exception) -> WindowError:
+    """Whatever went wrong with a window or batch, as one kind of error."""
     if isinstance(error, WindowError):
         return error
     if isinstance(error, psycopg.Error):
@@ -317,20 +328,25 @@ def _as_window_error(error: Exception) -> WindowError:
 
 def main(task: Task, commands: Pipe, events: Pipe) -> None:
     """The body of a worker process."""
+    serve(task.number, commands, events, lambda stop, tell: Worker(task, stop, tell))
+
+
+def serve(number: int, commands: Pipe, events: Pipe, make: Callable[[Stop, Callable[[Event], None]], Worker]) -> None:
+    """Run a worker in a process of its own: what the parent commands is done, and what becomes of it is told."""
     # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
     for signum in IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # the parent blocked them while we started
     logging.getLogger("hyperfill").addHandler(logging.NullHandler())
-    stop = _Stop(commands)
+    stop = Stop(commands)
 
     def tell(event: Event) -> None:
         # A parent that is gone hears nothing; the command pipe has broken as well and stops us.
         with contextlib.suppress(OSError):
             events.send(event)
 
-    worker = Worker(task, stop, tell)
-    ended = Event("ended", task.number)
+    worker = make(stop, tell)
+    ended = Event("ended", number)
     try:
         worker.run()
     except WindowAborted:

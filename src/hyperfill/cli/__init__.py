@@ -10,6 +10,8 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from hyperfill import __version__
+from hyperfill.cli.dump import DumpOptions
+from hyperfill.cli.load import LoadOptions
 from hyperfill.cli.options import Json, MoveOptions, Target, require_target
 from hyperfill.cli.output import print_error, say
 from hyperfill.cli.policies import policies_app
@@ -48,6 +50,24 @@ def plan(*, options: MoveOptions | None = None) -> int:
     from hyperfill.cli import move
 
     return move.plan(options or MoveOptions())
+
+
+@app.command
+def load(
+    # "-" is standard input. What else begins with a hyphen is looked at afterwards.
+    *files: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    options: LoadOptions | None = None,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="Show what it would do.", negative="")
+    ] = False,
+) -> int:
+    """Load CSV files, or the folder of a dump, into a hypertable, exactly once. The same command resumes it.
+
+    FILE: files, globs, the folder of a dump, or - for standard input; .gz, .zst and .bz2 by their endings.
+    """
+    from hyperfill.cli.load import load as carry_out
+
+    return carry_out(options or LoadOptions(), files, dry_run=dry_run)
 
 
 @app.command
@@ -97,6 +117,14 @@ def clean(
     from hyperfill.cli import ledger_commands
 
     return ledger_commands.clean(require_target(target), backfill=backfill, force=force)
+
+
+@app.command
+def dump(*, options: DumpOptions | None = None) -> int:
+    """Write a range of a table into a folder of CSV files, one for each window. The same command resumes it."""
+    from hyperfill.cli.dump import write
+
+    return write(options or DumpOptions())
 
 
 @app.command

@@ -54,7 +54,7 @@ def _newest(connection: session.Connection, names: list[str]) -> list[int]:
     """The ids of the newest backfill of each range of these hypertables."""
     if not ledger.exists(connection):
         return []
-    found: dict[tuple[int, str | None, str], int] = {}
+    found: dict[tuple[int, str | None, str | None], int] = {}
     for name in names:
         oid = catalog.resolve(connection, name, "target", "hypertable").oid
         for entry in ledger.entries(connection, hypertable_oid=oid):

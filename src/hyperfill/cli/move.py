@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperfill.cli.options import MoveOptions
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.errors import Refused
 from hyperfill.signals import Signals
+
+if TYPE_CHECKING:
+    from hyperfill.backfill import Outcome
 
 
 def run(options: MoveOptions) -> int:
@@ -21,13 +24,18 @@ def run(options: MoveOptions) -> int:
             outcome = backfill.run(specs, limits, watcher, signals)
         finally:
             watcher.stop()
-    if options.json:
+    print_outcome(outcome, as_json=options.json, many=options.config is not None)
+    return outcome.exit_code
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool, many: bool = False) -> None:
+    """What became of backfills; `many`: the object says that of several."""
+    if as_json:
         reports = [r.as_json() for r in outcome.reports]
-        print_json({"state": outcome.state, "backfills": reports} if options.config else reports[0])
+        print_json({"state": outcome.state, "backfills": reports} if many else reports[0])
     else:
         for report in outcome.reports:
             _print_report(report)
-    return outcome.exit_code
 
 
 def _print_report(report: Any) -> None:

@@ -9,7 +9,7 @@ from psycopg import sql
 from hyperfill.catalog import quote_name
 from hyperfill.cli.output import findings_lines
 from hyperfill.plan import PlannedWindow
-from hyperfill.prepare import Prepared
+from hyperfill.preparing import Prepared
 from hyperfill.spec import Limits
 from hyperfill.sql import query
 from hyperfill.timeline import Span

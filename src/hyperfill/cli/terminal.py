@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperfill.errors import Finding
+from hyperfill.ledger import Entry
 from hyperfill.progress import Level, Rate, Snapshot
 from hyperfill.quantities import duration, human_bytes
 
@@ -62,21 +63,28 @@ def _state(snapshot: Snapshot) -> str:
     return "moving" if snapshot.activity else "not done"
 
 
+def _units(entry: Entry) -> str:
+    """How many windows, or batches of files, are done."""
+    if entry.kind != "load":
+        return f"windows {entry.done}/{entry.total}"
+    cleared = f"cleared {entry.done}/{entry.total}, " if entry.done < entry.total else ""
+    return f"{cleared}{entry.batches:,} batches"
+
+
 def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
     """Backfills with their bars, and the windows that are being moved."""
     parts: list[RenderableType] = []
     for entry in snapshot.entries:
         mine = Snapshot((entry,), tuple(a for a in snapshot.activity if a.backfill == entry.id), snapshot.taken)
         title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
-        span = f"  [{entry.range_start or '-infinity'}, {entry.range_end})"
-        parts.append(title + Text(span, style="dim not bold"))
+        parts.append(title + Text(f"  {entry.bounds}", style="dim not bold"))
         state = _state(mine)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(
             Text(""),
             ProgressBar(total=1.0, completed=mine.share, width=20),
             Text(f"{mine.share:.1%}"),
-            Text(f"windows {entry.done}/{entry.total}"),
+            Text(_units(entry)),
             Text(f"{entry.rows_copied + mine.rows_running:,.0f} rows"),
             Text(human_bytes(mine.bytes)),
             Text(state, style="green" if entry.finished else ""),
@@ -84,6 +92,11 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
         parts.append(grid)
         if entry.failed:
             parts.append(Text(f"  {entry.failed} window{'s' if entry.failed > 1 else ''} failed", style="red"))
+        lost = {"rejected": entry.rows_rejected, "outside": entry.rows_outside, "skipped": entry.rows_skipped}
+        if any(lost.values()):
+            parts.append(Text("  " + ", ".join(f"{n:,} rows {what}" for what, n in lost.items() if n), style="yellow"))
+        if entry.batches_failed:
+            parts.append(Text(f"  {entry.batches_failed} batches failed", style="red"))
         if entry.rows_deleted:
             parts.append(Text(f"  {entry.rows_deleted:,} dual-written rows replaced", style="dim"))
     if rate is not None:

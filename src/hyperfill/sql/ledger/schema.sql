@@ -14,16 +14,18 @@ INSERT INTO hyperfill.ledger (version) VALUES (1);
 
 CREATE TABLE hyperfill.backfills (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL DEFAULT 'run' CHECK (kind IN ('run', 'dump', 'load')), -- from a server, a dump, other files
     -- What is moved. Pinned: a command that says otherwise is refused while the backfill is unfinished.
     hypertable text NOT NULL,               -- quoted, schema-qualified
     hypertable_oid oid NOT NULL,
-    source text NOT NULL,                   -- the cluster's system identifier and the database, never a conninfo
+    source text NOT NULL,                   -- the cluster's system identifier and the database, never a conninfo;
+                                            -- of files: the dump's identifier, or 'files'
     source_relation text NOT NULL,
     time_type text NOT NULL,
     time_column text NOT NULL,
     source_time_column text NOT NULL,
     range_start text,                       -- NULL: open below
-    range_end text NOT NULL,
+    range_end text CHECK (range_end IS NOT NULL OR kind = 'load'), -- NULL: files without a range
     columns jsonb NOT NULL,                 -- names and types, as moved
     settings jsonb NOT NULL,                -- whatever else changes the outcome: split, condition, ...
     -- How far it is. Each phase can be entered again after a crash.
@@ -58,6 +60,54 @@ CREATE TABLE hyperfill.windows (
     -- Half-full pages and no index on the state: finishing a window stays a HOT update, and claims stay
     -- fast under an old transaction that keeps dead rows alive.
 ) WITH (fillfactor = 50);
+
+-- Files of a load, in their order, as they were when it began: a changed file is refused.
+CREATE TABLE hyperfill.files (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    id int NOT NULL,
+    path text NOT NULL,                     -- absolute; '-' for standard input
+    size bigint,                            -- as stored, NULL: not known beforehand
+    content_bytes bigint,                   -- not compressed; known beforehand only of plain files
+    PRIMARY KEY (backfill_id, id)
+);
+
+-- Batches of a load: stretches of a file's bytes, not compressed, each loaded by the transaction that wrote its row.
+-- Cutting is the same each time, so two runs meet at the primary key, and none loads what the other has loaded.
+CREATE TABLE hyperfill.batches (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    file_id int NOT NULL,
+    start bigint NOT NULL,                  -- byte offset
+    length bigint NOT NULL,
+    line bigint NOT NULL,                   -- number of its first line
+    sha256 bytea NOT NULL,
+    state text NOT NULL CHECK (state IN ('done', 'failed')),
+    -- read = copied + skipped + outside + rejected
+    rows_read bigint NOT NULL,
+    rows_copied bigint NOT NULL DEFAULT 0,
+    rows_skipped bigint NOT NULL DEFAULT 0,  -- in conflict with rows that were there
+    rows_outside bigint NOT NULL DEFAULT 0,  -- of the range
+    rows_rejected bigint NOT NULL DEFAULT 0,
+    encoded text NOT NULL DEFAULT '',       -- 'client' or 'server'
+    chunks oid[] NOT NULL DEFAULT '{}',     -- into which rows went
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    error jsonb,
+    PRIMARY KEY (backfill_id, file_id, start)
+);
+
+-- Rows that the target would not take, as they were.
+CREATE TABLE hyperfill.rejects (
+    backfill_id bigint NOT NULL,
+    file_id int NOT NULL,
+    batch bigint NOT NULL,
+    start bigint NOT NULL,                  -- byte offset in the file, not compressed
+    line bigint NOT NULL,
+    row bytea NOT NULL,
+    sqlstate text,
+    message text NOT NULL,
+    PRIMARY KEY (backfill_id, file_id, start),
+    FOREIGN KEY (backfill_id, file_id, batch) REFERENCES hyperfill.batches ON DELETE CASCADE
+);
 
 -- Policies that were turned off, each with its whole row as it was before. Written in the transaction that turns
 -- the policy off, so that "off" is never taken for the original state. Rows stay as history.

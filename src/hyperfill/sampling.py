@@ -1,0 +1,142 @@
+"""A few rows of a file, looked at before they are sent: for the chunks that they need, and as patterns to make them."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from hyperfill import ledger
+from hyperfill.dialect import Dialect
+from hyperfill.relay import Relayed, Throttle
+from hyperfill.session import Connection
+from hyperfill.splitter import count_lines, fields_of, row_spans
+from hyperfill.sql import query
+from hyperfill.timeline import BoundError, Span
+from hyperfill.window import MovedColumn, Order
+
+_ROWS = 16
+# The server's names of encodings that Python calls otherwise.
+_CODECS = {
+    "UTF8": "utf-8", "UNICODE": "utf-8", "SQL_ASCII": "ascii", "EUC_JIS_2004": "euc_jis_2004", "KOI8R": "koi8-r",
+    "KOI8U": "koi8-u", "UHC": "cp949", "SJIS": "cp932", "WIN866": "cp866", "WIN874": "cp874",
+    **{f"WIN{n}": f"cp{n}" for n in range(1250, 1259)},
+    **{f"LATIN{n}": f"iso8859_{p}" for n, p in zip(range(1, 11), (1, 2, 3, 4, 9, 10, 13, 14, 15, 16), strict=True)},
+}  # fmt: skip
+
+
+def decode(value: bytes, dialect: Dialect) -> str | None:
+    """A field as text; None where Python cannot read the encoding: what it was wanted for is then left undone."""
+    name = dialect.encoding.upper()
+    try:
+        return value.decode(codecs.lookup(_CODECS.get(name, name)).name)
+    except (LookupError, UnicodeDecodeError):
+        return None
+
+
+class Rows:
+    """Rows spread over a stretch of whole rows. A `RowSource` that gives patterns and nothing else."""
+
+    def __init__(self, data: bytes, rows: int, dialect: Dialect, eol: bytes, columns: Sequence[str]) -> None:
+        self._data = data
+        self._count = rows
+        self._dialect = dialect
+        self._eol = eol
+        self._columns = list(columns)
+
+    def spread(self, number: int = _ROWS) -> Iterator[bytes]:
+        """About `number` rows: the first, and others at even distances, unless lines are not rows here."""
+        data = self._data
+        if self._count <= number or count_lines(data, self._eol) not in (self._count, self._count - 1):
+            for index, (start, end) in enumerate(row_spans(data, self._dialect, self._eol)):
+                if index >= number:
+                    return
+                yield data[start:end]
+            return
+        mark = self._eol[-1:]
+        last = -1
+        for part in range(number):
+            at = len(data) * part // number
+            start = 0 if part == 0 else data.find(mark, at) + 1
+            if start <= last or start >= len(data):
+                continue
+            last = start
+            end = data.find(mark, start)
+            yield data[start : len(data) if end < 0 else end + 1]
+
+    def values(self, row: bytes) -> list[str | None] | None:
+        """The fields of a row as text, NULL as None; None where they are not as many as columns, or not readable."""
+        fields = fields_of(row, self._dialect, self._eol)
+        if len(fields) != len(self._columns):
+            return None
+        null = self._dialect.null.encode()
+        found: list[str | None] = []
+        for value, quoted in fields:
+            text = None if value == null and not quoted else decode(value, self._dialect)
+            if text is None and (value != null or quoted):
+                return None
+            found.append(text)
+        return found
+
+    def column(self, name: str) -> list[str]:
+        """The values of one column in the rows that `spread` gives."""
+        index = self._columns.index(name)
+        rows = [self.values(row) for row in self.spread()]
+        return [row[index] or "" for row in rows if row is not None and row[index] is not None]
+
+    # -- as a RowSource: a pattern for the row that makes a chunk -----------------------------------------------
+
+    def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
+        places = [self._columns.index(c.target) for c in columns]
+        rows = [self.values(row) for row in self.spread(min(limit, 100))]
+        found = [[row[place] for place in places] for row in rows if row is not None]
+        return sorted(found, key=lambda values: sum(len(v or "") for v in values))
+
+    def anything(self, span: Span) -> bool:
+        return True
+
+    def name(self, window: str) -> None:
+        """No session to name."""
+
+    def check(self) -> None:
+        """Nothing that could have been swapped."""
+
+    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
+        raise NotImplementedError("rows of files are sent in batches")
+
+
+def ordinals(target: Connection, order: Order, texts: Sequence[str], times: tuple[str, str] | None) -> list[int]:
+    """Times as they are written in a file, as the server reads them; nothing where it cannot read one of them.
+
+    `times`: zone and date style of the file, None for those that every session has.
+    """
+    statement = sql.SQL(query("load/ordinals")).format(
+        values=sql.SQL(", ").join(map(sql.Literal, dict.fromkeys(texts))),
+        type=sql.SQL(_literal(order.target.time_type.sql_name)),
+        text=sql.SQL(
+            "timezone('UTC', v)::text || '+00'" if order.target.time_type.kind.name == "INSTANT" else "v::text"
+        ),
+    )
+    if not texts:
+        return []
+    try:
+        with target.transaction():
+            if times is not None:
+                target.execute(query("load/times"), list(times))
+            rows: list[Any] = target.execute(statement).fetchall()
+        found = []
+        for row in rows:
+            try:
+                found.append(order.target.time_type.ordinal(row[0]))
+            except BoundError:
+                continue  # an infinity, or BC: whatever it is, it needs no chunk of ours
+        return sorted(set(found))
+    except psycopg.DataError:
+        return []
+
+
+def _literal(name: str) -> Any:
+    return name

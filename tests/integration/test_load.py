@@ -1,0 +1,340 @@
+"""`hyperfill load` of CSV: what arrives, where each row is accounted for, what is refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from pathlib import Path
+
+import psycopg
+import pytest
+from backports import zstd
+
+from tests.fixtures.loading import Loading, rows
+
+RANGE = ("--start", "2024-01-01T00:00:00Z", "--end", "2024-01-03T00:00:00Z")
+
+
+def ids(loading: Loading) -> list[int]:
+    return [r[0] for r in loading.query("SELECT id FROM m ORDER BY id")]
+
+
+@pytest.mark.parametrize("encode", ["client", "server"])
+def test_values_arrive_as_they_are_written(loading: Loading, encode: str) -> None:
+    content = (
+        "2024-01-01 00:00:00+00,1,plain\n"
+        '2024-01-01 00:00:01+00,2,"two\nlines, and ""quotes"""\n'
+        "2024-01-01 00:00:02+00,3,\n"
+        '2024-01-01 00:00:03+00,4,""\n'
+        "2024-01-01 00:00:04+00,,Grüße 🎈\n"
+        '"2024-01-01 00:00:05.123456+02","6","quoted"\n'
+    )
+    report = loading.done("--encode", encode, loading.file("a.csv", content))
+    assert report["rows_copied"] == 6
+    assert report["encode"] == encode
+    assert loading.query("SELECT time::text, id, value FROM m ORDER BY time") == [
+        ("2023-12-31 22:00:05.123456+00", 6, "quoted"),
+        ("2024-01-01 00:00:00+00", 1, "plain"),
+        ("2024-01-01 00:00:01+00", 2, 'two\nlines, and "quotes"'),
+        ("2024-01-01 00:00:02+00", 3, None),
+        ("2024-01-01 00:00:03+00", 4, ""),
+        ("2024-01-01 00:00:04+00", None, "Grüße 🎈"),
+    ]
+
+
+def test_many_batches_and_several_files_are_one_load(loading: Loading) -> None:
+    loading.file("part-2.csv", rows(3000, first=3000))
+    loading.file("part-1.csv", rows(3000))
+    report = loading.done("--jobs", "3", "--batch-size", "10kB", str(loading.folder / "part-*.csv"))
+    assert report["rows_copied"] == 6000
+    assert report["batches"]["done"] > 20
+    assert [Path(f).name for f in report["files"]] == ["part-1.csv", "part-2.csv"]
+    assert ids(loading) == list(range(6000))
+    assert loading.query("SELECT count(*) FROM hyperfill.backfills") == [(1,)]
+
+
+def test_columns_by_header_list_and_map(loading: Loading) -> None:
+    header = loading.file("header.csv", "value,time\nx,2024-01-01 00:00:00Z\n")
+    loading.done("--header", header)
+    listed = loading.file("listed.csv", "2024-01-02 00:00:00Z,y\n")
+    loading.done("--columns", "time,value", listed)
+    mapped = loading.file("mapped.csv", '"when ""it"" was","a\nname"\n2024-01-03 00:00:00Z,7\n')
+    loading.done("--map", '{"when \\"it\\" was": "time", "a\\nname": "id"}', mapped)
+    assert loading.query("SELECT time::date::text, id, value FROM m ORDER BY 1") == [
+        ("2024-01-01", None, "x"),
+        ("2024-01-02", None, "y"),
+        ("2024-01-03", 7, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "word"),
+    [
+        (["--header"], "time,nonsense\n", "nonsense"),
+        (["--header"], "time,id,id\n", "twice"),
+        (["--header"], "id\n", '"time" is NOT NULL'),
+        (["--map", "a:time"], "a,b\n", "'b'"),
+        (["--columns", 'time,"ID"'], "", '"ID"'),
+        (["--header"], "", "no header"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(loading: Loading, options: list[str], content: str, word: str) -> None:
+    code, report, _ = loading.load(*options, loading.file("a.csv", content))
+    said = " ".join(f["message"] for f in report["findings"])
+    assert code == 3, said
+    assert word.replace('"', "") in said.replace('"', "")
+    assert not loading.query("SELECT 1 FROM pg_namespace WHERE nspname = 'hyperfill'")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_line_ends_a_mark_and_a_last_line_without_end(loading: Loading, ending: str) -> None:
+    lines = ["time,id,value", *rows(3).splitlines()]
+    path = loading.file("a.csv", "\ufeff" + ending.join(lines))
+    assert loading.done("--header", "--batch-size", "50B", path)["rows_copied"] == 3
+    assert loading.query("SELECT id, value FROM m ORDER BY id") == [(n, f"value {n}") for n in range(3)]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
+def test_archives_and_truncated_ones(loading: Loading, ending: str) -> None:
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstd.compress}[ending]
+    packed = pack(rows(20000).encode())
+    assert loading.done(loading.file(f"a.csv{ending}", packed))["rows_copied"] == 20000
+    loading.sql("TRUNCATE m")
+    code, report, errors = loading.load(
+        "--batch-size", "20kB", loading.file(f"b.csv{ending}", packed[: len(packed) // 2])
+    )
+    assert code in (3, 4)
+    assert "truncated" in (errors + str(report)) or "ends" in (errors + str(report))
+    assert report["state"] != "done"
+
+
+def test_standard_input(loading: Loading) -> None:
+    report = loading.done("-", stdin=rows(100))
+    assert report["rows_copied"] == 100
+    assert "stream" in {f["code"] for f in report["findings"]}
+    assert ids(loading) == list(range(100))
+
+
+def test_the_range_is_cleared_and_what_is_outside_stays(loading: Loading) -> None:
+    loading.sql(
+        "INSERT INTO m SELECT timestamptz '2023-12-31 23:00Z' + n * interval '30 minutes', -1, 'old'"
+        " FROM generate_series(0, 200) AS n"
+    )
+    kept = loading.count("time < '2024-01-01Z' OR time >= '2024-01-03Z'")
+    report = loading.done(*RANGE, "--jobs", "2", loading.file("a.csv", rows(2880)))
+    assert report["rows_copied"] == 2880
+    assert report["rows_deleted"] == 96
+    assert loading.count("value = 'old'") == kept
+    assert loading.count("time >= '2024-01-01Z' AND time < '2024-01-03Z' AND value = 'old'") == 0
+    assert ids(loading)[kept:] == list(range(2880))
+
+
+def test_rows_outside_are_an_error_with_their_lines_or_counted(loading: Loading) -> None:
+    content = (
+        "2023-12-31 23:59:59.999999+00,1,before\n"
+        "2024-01-01 00:00:00+00,2,first\n"
+        '2024-01-02 23:59:59.999999+00,3,"last\n'
+        'of all"\n'
+        "2024-01-03 00:00:00+00,4,end\n"
+    )
+    path = loading.file("a.csv", content)
+    code, report, errors = loading.load(*RANGE, path)
+    assert code == 4
+    assert "2 rows outside of the range, lines 1, 5" in errors
+    assert loading.count() == 0
+    report = loading.done(*RANGE, "--outside", "skip", path)
+    assert (report["rows_copied"], report["rows_outside"]) == (2, 2)
+    assert ids(loading) == [2, 3]
+
+
+def test_bad_rows_are_kept_with_place_and_reason(loading: Loading) -> None:
+    loading.sql(
+        "ALTER TABLE m ADD CHECK (id <> 50)",
+        "CREATE UNIQUE INDEX ON m (time, id)",
+        "CREATE TABLE known (value text PRIMARY KEY)",
+        "INSERT INTO known SELECT 'value ' || n FROM generate_series(0, 200) AS n WHERE n <> 120",
+        "ALTER TABLE m ADD FOREIGN KEY (value) REFERENCES known DEFERRABLE INITIALLY DEFERRED",
+    )
+    lines = rows(200).splitlines(keepends=True)
+    lines[20] = "2024-01-01 00:20:00+00,twenty,value 20\n"
+    lines[70] = lines[69]
+    lines[90] = "2024-01-01 01:30:00+00,90\n"
+    lines[100] = '2024-01-01 01:40:00+00,100,"value\n100"\n'
+    content = "".join(lines).encode()
+    content = content.replace(b"value 150\n", b"value \xff\n")
+    path = loading.file("bad.csv", content)
+    code, report, errors = loading.load("--max-rejects", "6", "--batch-size", "3kB", path)
+    assert code == 4
+    assert "more than --max-rejects 6" in errors + str(report)
+    rejects = loading.folder / "rejects.csv"
+    report = loading.done(
+        "--max-rejects", "10", "--rejects", str(rejects), "--batch-size", "3kB", "--jobs", "2", path, code=6
+    )
+    assert (report["rows_copied"], report["rows_rejected"]) == (193, 7)
+    places = loading.query("SELECT line, sqlstate FROM hyperfill.rejects ORDER BY start")
+    assert places == [
+        (21, "22P02"),  # twenty
+        (51, "23514"),  # the check
+        (71, "23505"),  # a row twice: the first stays
+        (91, "22P04"),  # a field is missing
+        (101, "23503"),  # no such value
+        (122, "23503"),  # one line later because of the line break
+        (152, "22021"),  # a byte that is no UTF-8
+    ]
+    starts = [row[0] for row in loading.query("SELECT start FROM hyperfill.rejects ORDER BY start")]
+    assert content[starts[0] :].startswith(b"2024-01-01 00:20:00+00,twenty")
+    kept = [bytes(row[0]) for row in loading.query("SELECT row FROM hyperfill.rejects ORDER BY start")]
+    assert kept[4] == b'2024-01-01 01:40:00+00,100,"value\n100"\n'
+    assert (loading.folder / "rejects.csv.rows").read_bytes() == b"".join(kept)
+    text = rejects.read_bytes()
+    assert text.startswith(b"file,line,byte_offset,sqlstate,message,row\n")
+    assert text.count(path.encode()) == 7
+    assert f",21,{starts[0]},22P02,".encode() in text
+    assert b'"2024-01-01 02:31:00+00' not in text  # a good row
+    assert ids(loading) == sorted(set(range(200)) - {20, 50, 70, 90, 100, 120, 150})
+
+
+def test_without_max_rejects_a_bad_row_stops_the_load_with_its_place(loading: Loading) -> None:
+    content = rows(10) + "2024-01-01 00:10:00+00,ten,x\n"
+    path = loading.file("a.csv", content)
+    for encode in ("server", "auto"):
+        code, report, _ = loading.load("--encode", encode, path)
+        assert code == 4
+        [failed] = report["failed_batches"]
+        assert failed["sqlstate"] == "22P02"
+        assert f"{path} line 11 (byte {len(rows(10))})" in failed["message"]
+    assert loading.count() == 0
+
+
+def test_a_bad_byte_is_an_error_with_its_place(loading: Loading) -> None:
+    good = rows(3).encode()
+    path = loading.file("a.csv", good + b"2024-01-01 00:10:00+00,1,caf\xe9\n")
+    code, report, _ = loading.load(path)
+    assert code == 4
+    at = len(good) + len("2024-01-01 00:10:00+00,1,caf")
+    assert f"line 4 (byte {at})" in report["failed_batches"][0]["message"]
+    loading.done("--encoding", "LATIN1", loading.file("b.csv", good + b"2024-01-01 00:10:00+00,1,caf\xe9\n"))
+    assert loading.count("value = 'café'") == 1
+
+
+def test_conflicts_are_an_error_or_skipped(loading: Loading) -> None:
+    loading.sql("CREATE UNIQUE INDEX ON m (time, id)")
+    loading.done(loading.file("a.csv", rows(100)))
+    twice = loading.file("b.csv", rows(100, first=50) + rows(1, first=149))
+    code, report, _ = loading.load(twice)
+    assert code == 4
+    assert report["failed_batches"][0]["sqlstate"] == "23505"
+    report = loading.done("--on-conflict", "skip", twice)
+    assert (report["rows_copied"], report["rows_skipped"]) == (50, 51)
+    assert ids(loading) == list(range(150))
+
+
+def test_the_end_of_data_mark_is_an_error_with_its_place(loading: Loading) -> None:
+    path = loading.file("a.csv", rows(3) + "\\.\n" + rows(3, first=3))
+    code, report, errors = loading.load(path)
+    assert code in (3, 4)
+    assert "line 4" in errors + str(report)
+    assert loading.count() == 0
+
+
+def test_what_was_loaded_is_not_loaded_twice(loading: Loading) -> None:
+    path = loading.file("a.csv", rows(100))
+    loading.done(path)
+    code, report, _ = loading.load(path)
+    assert (code, report["state"]) == (0, "nothing")
+    code, report, _ = loading.load(loading.file("copy-of-a.csv", rows(100)))
+    assert (code, report["state"]) == (0, "nothing")
+    assert loading.count() == 100
+    loading.done("--again", path)
+    assert loading.count() == 200
+
+
+def test_a_range_that_something_else_filled_is_refused(loading: Loading) -> None:
+    loading.done(*RANGE, loading.file("a.csv", rows(100)))
+    other = loading.file("b.csv", rows(200))
+    assert loading.refused(*RANGE, other) == {"ledger"}
+    assert loading.count() == 100
+    loading.done(*RANGE, "--replace", other)
+    assert loading.count() == 200
+
+
+def test_fewer_rows_than_the_range_holds_are_refused(loading: Loading) -> None:
+    loading.sql("INSERT INTO m SELECT timestamptz '2024-01-01Z' + n * interval '1 s' FROM generate_series(0, 999) AS n")
+    path = loading.file("a.csv", rows(10))
+    assert loading.refused(*RANGE, path) == {"fewer"}
+    assert loading.count() == 1000
+    loading.done(*RANGE, "--replace", path)
+    assert loading.count() == 10
+
+
+def test_a_trigger_that_drops_rows_is_noticed(loading: Loading) -> None:
+    loading.sql(
+        "CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.id = 5 THEN RETURN NULL; END IF; RETURN NEW; END'",
+        "CREATE TRIGGER t BEFORE INSERT ON m FOR EACH ROW EXECUTE FUNCTION drop_some()",
+    )
+    code, report, _ = loading.load(loading.file("a.csv", rows(10)))
+    assert code == 4
+    assert "10 rows were read, and 9 are accounted for" in report["failed_batches"][0]["message"]
+    code, report, _ = loading.load(*RANGE, "--outside", "skip", loading.file("b.csv", rows(11)))
+    assert code == 3  # the load above is unfinished
+    assert loading.count() == 0
+
+
+def test_times_that_are_not_iso(loading: Loading) -> None:
+    path = loading.file("a.csv", "31/01/2024 12:00,1,x\n")
+    code, report, _ = loading.load(path)
+    assert code == 4
+    assert report["failed_batches"][0]["sqlstate"] == "22008"
+    loading.hyperfill("clean", "--target", loading.conninfo, "--force")
+    loading.done("--date-style", "DMY", "--time-zone", "Europe/Berlin", path)
+    assert loading.query("SELECT time::text FROM m") == [("2024-01-31 11:00:00+00",)]
+
+
+def test_no_range_and_a_dry_run_write_nothing(loading: Loading) -> None:
+    loading.sql("INSERT INTO m VALUES ('2024-01-01Z', 0, 'there')")
+    path = loading.file("a.csv", rows(10))
+    code, report, _ = loading.load("--dry-run", *RANGE, path)
+    assert (code, report["state"], report["rows_to_delete"]) == (0, "planned", 1)
+    assert not loading.query("SELECT 1 FROM pg_namespace WHERE nspname = 'hyperfill'")
+    loading.done(path)
+    assert loading.count() == 11
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--start", "2024-01-01Z", "a.csv"],
+        ["--header", "--columns", "time", "a.csv"],
+        ["--delimiter", ",,", "a.csv"],
+        ["--delimiter", '"', "a.csv"],
+        ["--rejects", "r.csv", "a.csv"],
+        ["missing.csv"],
+        ["nothing-*.csv"],
+        ["a.csv", "a.csv"],
+        ["a.csv", "-"],
+        ["--heder", "a.csv"],
+        [],
+    ],
+)
+def test_wrong_words_are_usage_errors(loading: Loading, arguments: list[str]) -> None:
+    loading.file("a.csv", rows(1))
+    named = [str(loading.folder / a) if a.endswith(".csv") and a != "r.csv" else a for a in arguments]
+    code, report, errors = loading.load(*named)
+    assert code == 2, (report, errors)
+
+
+def test_odd_names_everywhere(loading: Loading) -> None:
+    loading.sql(
+        'CREATE SCHEMA "My %s Schema"',
+        'CREATE TABLE "My %s Schema"."T""1" ("Time %" timestamptz NOT NULL, "a,b" int, "x""y" text)',
+        """SELECT create_hypertable('"My %s Schema"."T""1"', 'Time %')""",
+    )
+    path = loading.file("100% odd 'name.csv", '"Time %","a,b","x""y"\n2024-01-01Z,1,z\n2024-01-01Z,no,z\n')
+    name = '"My %s Schema"."T""1"'
+    loading.done("--header", "--max-rejects", "1", "--start", "2024-01-01Z", "--end", "2024-01-02Z", path,
+                 hypertable=name, code=6)  # fmt: skip
+    found = loading.target.execute(
+        psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier("My %s Schema", 'T"1'))
+    ).fetchall()
+    assert [row[1:] for row in found] == [(1, "z")]
