@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any, get_type_hints
@@ -16,27 +16,24 @@ CONNECTION = "host=localhost user=postgres"
 _SMALLEST = 16  # bytes of a buffer, as there
 
 
-class Seconds(float):
-    """A length of time, written as in Go: 10s, 1m30s, 500ms."""
-
-
 def _flag(default: object, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyFlags:
-    """The flags, by their names with _ for -. An empty text is what it is there: not given, for most of them."""
+    """The flags, by their names with _ for -. Those of type float are seconds.
+
+    An empty text is what it is there: not given, for most of them.
+    """
 
     connection: str = _flag(CONNECTION, "Conninfo of the target; without it PG* variables come before this default.")
     db_name: str = _flag("", "Refused, as there: name the database in -connection.")
-    table: str = _flag(
-        "test_table", "The hypertable, exactly as its name is written; or qualified, or in double quotes."
-    )
-    schema: str = _flag("public", "The hypertable's schema, exactly as its name is written.")
+    table: str = _flag("test_table", "The hypertable, exactly as its name is spelt; or qualified, or in double quotes.")
+    schema: str = _flag("public", "The hypertable's schema, exactly as its name is spelt.")
     truncate: bool = _flag(False, "Empty the hypertable first; if that fails nothing is loaded.")
     copy_options: str = _flag(
-        "CSV", "Options of COPY: CSV, NULL, DELIMITER, QUOTE, ESCAPE, ENCODING, FORCE [NOT] NULL."
+        "CSV", "Options of COPY: CSV, NULL, ENCODING, FORCE [NOT] NULL, DELIMITER, QUOTE, ESCAPE."
     )
     split: str = _flag(",", "The character between fields; also \\t.")
     quote: str = _flag("", 'The character around fields; empty: ".')
@@ -50,15 +47,13 @@ class CopyFlags:
     skip_lines: int = _flag(0, "Leave out so many lines before anything else.")
     skip_batch_errors: bool = _flag(False, "Go on after a batch that fails; it is reported, and the exit code is 4.")
     import_id: str = _flag("", "Name of this import: running it again continues it, or does nothing once it is done.")
-    batch_size: int = _flag(
-        0, "Rows of a batch, which is one transaction. Default here: as many as -batch-byte-size allows."
-    )
+    batch_size: int = _flag(0, "Rows of a batch, which is one transaction. Default: what -batch-byte-size allows.")
     batch_byte_size: int = _flag(4 << 20, "Bytes of a batch.")
     buffer_byte_size: int = _flag(2 << 20, "Accepted, without effect: rows may have any length.")
     limit: int = _flag(0, "Load only so many rows; 0: all.")
     workers: int = _flag(1, "Worker processes, each with a connection.")
     log_batches: bool = _flag(False, "Print rows, bytes and time of each batch at the end, on stderr.")
-    reporting_period: Seconds = _flag(Seconds(0), "Print rates and counts so often, such as 10s or 1m30s; 0s: never.")
+    reporting_period: float = _flag(0.0, "Print rates and counts so often, such as 10s or 1m30s; 0s: never.")
     verbose: bool = _flag(False, "Say more on stderr; time and rate on the result line.")
     on_conflict_do_nothing: bool = _flag(False, "Leave out rows whose key is there already.")
     version: bool = _flag(False, "Print the version and end.")
@@ -66,7 +61,7 @@ class CopyFlags:
     enable_client_side_sorting: bool = _flag(False, "Accepted, without effect: nothing there was sorted either.")
     disable_windows_1252_handling: bool = _flag(False, "Accepted, without effect: encodings are never guessed.")
     no_retry: bool = _flag(False, "Accepted, without effect: trying again never loads a row twice here.")
-    retry_timeout: Seconds = _flag(Seconds(300), "Accepted, without effect: two minutes.")
+    retry_timeout: float = _flag(300.0, "Accepted, without effect: two minutes.")
     help: bool = _flag(False, "Print this list and end; also -h.")
     given: frozenset[str] = frozenset()  # names of the flags that were said
 
@@ -87,9 +82,7 @@ class CopyFlags:
         ways = [w for w in ("skip_header", "column_mapping", "auto_column_mapping") if getattr(self, w)]
         for said in (ways, [w for w in ("columns", "column_mapping", "auto_column_mapping") if getattr(self, w)]):
             if len(said) > 1:
-                raise UsageError(
-                    f"{' and '.join(map(_written, said))} exclude each other: each says what the header is for"
-                )
+                raise UsageError(f"{' and '.join(map(_written, said))} exclude each other: say one of them")
         # There a batch of 0 rows is cut after every line, also inside quotes.
         least = {"skip_lines": 0, "limit": 0, "reporting_period": 0, "workers": 1}
         least |= {"batch_size": 1} if "batch_size" in self.given else {}
@@ -162,13 +155,13 @@ def usage() -> str:
     for one in fields(CopyFlags):
         if one.name == "given":
             continue
-        kind = {bool: "", int: "N", str: "TEXT", Seconds: "TIME"}[_KINDS[one.name.replace("_", "-")]]
+        kind = {bool: "", int: "N", str: "TEXT", float: "TIME"}[_KINDS[one.name.replace("_", "-")]]
         flag = f"{_written(one.name)} {kind}".rstrip()
-        default = "" if one.default in ("", False, 0) else f" Default: {_shown(one.default)}."
+        default = "" if one.default in ("", False, 0) else f" Default: {_shown(one.default)}"
         lines.append(f"  {flag:<31} {one.metadata['help']}{default}")
     lines += [
         "",
-        "One dash or two, -flag value or -flag=value; a switch alone or -switch=false. docs/copy.md has more.",
+        "One dash or two; -flag value or -flag=value; a switch alone, or -switch=false. More: docs/copy.md.",
     ]
     return "\n".join(lines)
 
@@ -188,14 +181,14 @@ def _written(name: str) -> str:
 
 
 def _shown(default: Any) -> str:
-    return go_duration(default) if isinstance(default, Seconds) else str(default)
+    return go_duration(default) if isinstance(default, float) else str(default)
 
 
 def _value(name: str, kind: type, text: str) -> Any:
     try:
-        return {bool: _boolean, int: _integer, Seconds: _duration, str: str}[kind](text)
+        return _READERS[kind](text)
     except ValueError:
-        what = {bool: "true or false", int: "a whole number", Seconds: "a time such as 10s or 1m30s"}[kind]
+        what = {bool: "true or false", int: "a whole number", float: "a time such as 10s or 1m30s"}[kind]
         raise UsageError(f"-{name} must be {what}, and is {text!r}") from None
 
 
@@ -219,10 +212,11 @@ _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 10**9, "us": 10**6, "µs": 10**6, "μs": 10**6, "ms": 10**3, "s": 1}
 
 
-def _duration(text: str) -> Seconds:
+def _duration(text: str) -> float:
+    """Seconds."""
     body = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
     if body == "0":
-        return Seconds(0)
+        return 0.0
     total, at = Fraction(0), 0
     while at < len(body) or not at:
         part = _DURATION.match(body, at)
@@ -230,4 +224,7 @@ def _duration(text: str) -> Seconds:
             raise ValueError
         total += Fraction(part[1].rstrip(".")) * {"m": 60, "h": 3600}.get(part[2], 1) / _UNITS.get(part[2], 1)
         at = part.end()
-    return Seconds(-total if text.startswith("-") else total)
+    return float(-total if text.startswith("-") else total)
+
+
+_READERS: dict[type, Callable[[str], Any]] = {bool: _boolean, int: _integer, float: _duration, str: str}

@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
         (?P<text>[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')
       | (?P<name>"(?:[^"]|"")+")
-      | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$]*)
+      | (?P<word>(?![bBeEnNxX]')[A-Za-z_\x80-\U0010ffff][\w$]*)
       | (?P<sign>[(),*;]|[^\s'"A-Za-z_(),*;]+)
     )""",
     re.VERBOSE | re.DOTALL,
@@ -157,11 +157,11 @@ class _Reader:
         while text[at:].strip():
             match = _TOKEN.match(text, at)
             if match is None:
-                raise self._error(f"quotes that do not end, or hold nothing: {text[at:].strip()}")
+                raise self._error(f"a quote does not end, or holds nothing, in {text[at:].strip()}")
             kind = str(match.lastgroup)
             try:
                 found.append((kind, _VALUES[kind](match[kind])))
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise self._error(f"{match[kind]} holds what is no character") from None
             at = match.end()
         return [*found, ("end", "")]
@@ -193,7 +193,7 @@ class _Reader:
 
 
 def _text(token: str) -> str:
-    """A text of SQL. A backslash is an escape only behind an E. Raises ValueError for escapes of no character."""
+    """A text of SQL. A backslash is an escape only behind an E. Raises ValueError or OverflowError for no character."""
     value = _ESCAPE.sub(_escape, token[2:-1]) if token[0] in "eE" else token[1:-1].replace("''", "'")
     value.encode()
     return value

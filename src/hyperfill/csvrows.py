@@ -58,7 +58,7 @@ class Scanner:
         self._pair = self._quote * 2
         self._others = bytes(set(range(256)) - {end, quote})
         classes = bytearray(b"x" * 256)
-        classes[end], classes[escape], classes[quote] = b"neq"  # in this order: the escape may be the quote
+        classes[end], classes[quote], classes[escape] = b"nqe"
         self._classes = bytes(classes)
 
     def scan(self, data: bytes, lo: int, hi: int, state: int) -> tuple[int, int]:

@@ -130,7 +130,8 @@ class _Preparation:
         columns = self.columns(source, relation, column)
         if spec.where:
             bare = Axis(relation, column.name, time_type)
-            self.note(preflight.condition(source, bare, spec.where, "source"))
+            hint = "it is one SQL condition whose value depends on the columns of the row alone"
+            self.note([replace(f, hint=hint) for f in preflight.condition(source, bare, spec.where, "source")])
         length = spec.window
         step = self.attempt("window", lambda: time_type.step(length)) if length else None
         if span is None:

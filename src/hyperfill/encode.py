@@ -10,6 +10,7 @@ Importing this module loads neither Arrow nor numpy; making an `Encoder` does (e
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import re
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ _SUPPORTED = frozenset(
         "timestamptz", "timestamp", "date", "uuid", "numeric",
     }
 )  # fmt: skip
+# The oldest that the tests pass with. pgpq before 0.12 writes other numbers for some numerics, without a word.
+_OLDEST = {"numpy": (1, 26), "pyarrow": (18, 0), "pgpq": (0, 12)}
 # What Arrow's decimals of 128 bits hold.
 _DECIMAL_DIGITS = 38
 
@@ -46,11 +49,14 @@ def why_not(columns: Sequence[Column], dialect: Dialect) -> str | None:
 
 def available() -> str | None:
     """Why this installation cannot encode, as a sentence; None if it can. Loads Arrow."""
-    for module in ("numpy", "pyarrow", "pgpq"):
+    for module, oldest in _OLDEST.items():
         try:
             importlib.import_module(module)
+            version = importlib.metadata.version(module)
         except ImportError as error:
             return f"{module} cannot be loaded ({error}); it comes with the extra hyperfill[arrow]"
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < oldest:
+            return f"{module} {version} is too old; the extra hyperfill[arrow] brings what is needed"
     return None
 
 
@@ -72,6 +78,9 @@ class Encoder:
         problem = why_not(columns, dialect)
         if problem:
             raise ValueError(problem)
+        missing = available()
+        if missing:
+            raise ImportError(missing)
         from hyperfill import encode_columns
 
         self.reason = ""  # why the last batch was not encoded

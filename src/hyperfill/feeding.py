@@ -1,34 +1,36 @@
 """Batches from one reader to many workers: cut here, copied there.
 
-The reader is a thread, because it waits for the disk and for slow workers; the workers are processes. Each is fed
-through a pipe of its own, which holds it one batch ahead at most: memory stays at a few batches for each worker.
+Threads and not processes. What costs time runs without Python's lock: reading, hashing, Arrow, waiting for the server.
+A batch is handed over without being copied, and no worker has to start an interpreter of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import queue
+import select
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection as Pipe
-from typing import Any
 
-from hyperfill import loader
 from hyperfill.batch import LoadOrder
-from hyperfill.engine import Crew, Member
-from hyperfill.errors import HyperfillError, first_line
-from hyperfill.loader import LoadTask
+from hyperfill.errors import HyperfillError, WindowAborted, first_line
+from hyperfill.loader import LoadWorker
 from hyperfill.loads import Batch
-from hyperfill.worker import Event
+from hyperfill.worker import Event, Stop, Task
+
+_CANCEL_PATIENCE = 15.0  # seconds until a worker that does not end is left behind
 
 
 class _Queue:
-    """Batches on their way: waiting, or with a worker and not yet answered for. Closed when there are neither."""
+    """Batches on their way: waiting, or with a worker and not yet answered for."""
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._waiting: deque[Batch] = deque()
-        self._away: dict[int, list[Batch]] = {}
+        self._away = 0
         self._changed = threading.Condition()
         self._read = False  # nothing more is coming
         self.stopped = False
@@ -52,45 +54,32 @@ class _Queue:
             self.stopped = True
             self._changed.notify_all()
 
-    def take(self, worker: int) -> Batch | None:
-        """The next batch for a worker; None when all are answered for."""
+    def take(self) -> Batch | None:
+        """The next batch; None when there will be none."""
         with self._changed:
-            self._changed.wait_for(lambda: self.stopped or self._waiting or self._over)
+            self._changed.wait_for(lambda: self.stopped or bool(self._waiting) or self._read)
             if self.stopped or not self._waiting:
                 return None
-            batch = self._waiting.popleft()
-            self._away.setdefault(worker, []).append(batch)
+            self._away += 1
             self._changed.notify_all()
-            return batch
+            return self._waiting.popleft()
 
-    @property
-    def _over(self) -> bool:
-        return self._read and not self._waiting and not any(self._away.values())
-
-    def answered(self, worker: int) -> None:
-        """A worker is done with the batch that it was given first."""
+    def answered(self) -> None:
         with self._changed:
-            if self._away.get(worker):
-                self._away[worker].pop(0)
-            self._changed.notify_all()
-
-    def back(self, worker: int) -> None:
-        """A worker is gone: what it had is for the others. Should it have been loaded, the ledger knows."""
-        with self._changed:
-            self._waiting.extendleft(reversed(self._away.pop(worker, [])))
-            self._changed.notify_all()
+            self._away -= 1
 
     @property
     def over(self) -> bool:
-        """Whether everything was read and answered for."""
+        """Whether everything was read, given away and answered for."""
         with self._changed:
-            return self._over
+            return self._read and not self._waiting and not self._away
 
 
-class Feeding(Crew):
-    """The workers of a load and the thread that reads for them."""
+class Feeding:
+    """The workers of a load and the thread that reads for them; to be watched as a `Crew` is."""
 
     noun = "batches"
+    shortage: OSError | None = None
 
     def __init__(
         self,
@@ -102,74 +91,113 @@ class Feeding(Crew):
         bytes_per_second: float | None = None,
     ) -> None:
         """`go_on`: a batch that fails does not end the load."""
-        self._load = load
         self._go_on = go_on
         self._queue = _Queue(jobs)
         self._batches = batches
+        self._stop = Stop()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.error: HyperfillError | None = None  # of the reader
         self.failed = 0
-        super().__init__([load.order], jobs, bytes_per_second)
-        self._reader = threading.Thread(target=self._read, name="reader", daemon=True)
-        self._reader.start()
+        self.draining = False
+        rate = bytes_per_second / jobs if bytes_per_second else None
+        self._running = jobs
+        self._threads = [
+            threading.Thread(
+                target=self._work, args=(load, Task(number, (load.order,), rate)), name=f"worker-{number}", daemon=True
+            )
+            for number in range(1, jobs + 1)
+        ]
+        self._threads.append(threading.Thread(target=self._read, name="reader", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     @property
     def complete(self) -> bool:
         """Whether every batch of every file is loaded."""
         return self._queue.over and self.error is None and not self.failed and not self._queue.stopped
 
-    def _task(self, number: int) -> Any:
-        return LoadTask(number, self._load, self._rate)
-
-    def _start(self, task: Any) -> Member:
-        self._queue.back(task.number)
-        theirs, ours = self._context.Pipe(duplex=False)
-        member = self._launch(task, loader.main, (theirs,))
-        theirs.close()
-        threading.Thread(target=self._feed, args=(task.number, ours), name="feeder", daemon=True).start()
-        return member
+    @property
+    def running(self) -> bool:
+        return self._running > 0
 
     def _read(self) -> None:
         try:
             for batch in self._batches:
                 if not self._queue.put(batch):
                     return
-            self._queue.end()
         except HyperfillError as error:
             self.error = error
-            self._queue.end()
         except Exception as error:
             self.error = HyperfillError(f"reading failed: {type(error).__name__}: {first_line(error)}")
-            self._queue.end()
+        self._queue.end()
 
-    def _feed(self, worker: int, pipe: Pipe) -> None:
-        # A pipe that breaks: the worker is gone, and whoever watches the crew does what is needed.
-        with contextlib.suppress(OSError, ValueError):
-            while (batch := self._queue.take(worker)) is not None:
-                pipe.send((batch.file, batch.start, batch.line, batch.rows))
-                pipe.send_bytes(batch.data)
+    def _work(self, load: LoadOrder, task: Task) -> None:
+        stop = Stop(self._stop)
+        worker = LoadWorker(load, task, self._queue.take, stop, self._tell)
+        error: HyperfillError | None = None
+        try:
+            worker.run()
+        except WindowAborted:
+            pass
+        except HyperfillError as found:
+            error = found
+        except Exception as found:
+            error = HyperfillError(f"{type(found).__name__}: {first_line(found)}")
+        finally:
+            worker.close()
+            self._tell(Event("ended", task.number, error=error))
+
+    def _tell(self, event: Event) -> None:
+        if event.kind in ("loaded", "failed"):
+            self._queue.answered()
+        self._events.put(event)
         with contextlib.suppress(OSError):
-            pipe.close()
+            os.write(self._waker, b"!")
 
-    def _receive(self, member: Member) -> Iterator[Event]:
-        for event in super()._receive(member):
-            if event.kind in ("loaded", "failed"):
-                self._queue.answered(event.worker)
+    def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:
+        """What workers have told within `timeout` seconds; empty when nothing happened.
+
+        A readable `wake` (a file descriptor) ends the waiting early.
+        """
+        ready, _, _ = select.select([self._wake] if wake is None else [self._wake, wake], [], [], timeout)
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self._wake, 4096):
+                    pass
+        while True:
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                return
             if event.kind == "failed":
                 self.failed += 1
-                if not self._go_on and not self.draining:
+                if not self._go_on:
                     self.drain()
-            if event.kind == "ended" and event.error is not None:
-                self.drain()
+            if event.kind == "ended":
+                self._running -= 1
+                if event.error is not None:
+                    self.drain()
             yield event
 
     def drain(self) -> None:
+        """Let running batches finish, begin no more."""
+        self.draining = True
         self._queue.stop()
-        super().drain()
+        self._stop.drain.set()
 
     def cancel(self) -> None:
-        self._queue.stop()
-        super().cancel()
+        """Cancel running batches on the server; they are rolled back."""
+        self.drain()
+        self._stop.abort()
 
     def close(self) -> None:
+        """Leave nothing running. A thread that reads from a terminal or a pipe cannot be woken, and is left behind."""
+        if self.running:
+            self.cancel()
         self._queue.stop()
-        super().close()
+        deadline = time.monotonic() + _CANCEL_PATIENCE
+        for thread in self._threads[:-1]:
+            thread.join(max(0.1, deadline - time.monotonic()))
+        self._threads[-1].join(0.2)
+        self._stop.over.set()

@@ -1,11 +1,9 @@
-"""A worker of a load: one process, one connection to the target, loads the batches that come through its pipe."""
+"""A worker of a load: one thread, one connection to the target, loads the batches that it is given."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from multiprocessing.connection import Connection as Pipe
-from typing import Any
+from collections.abc import Callable
 
 import psycopg
 
@@ -26,52 +24,37 @@ from hyperfill.errors import (
 from hyperfill.loads import Batch
 from hyperfill.sampling import Rows, ordinals
 from hyperfill.window import CommitUnknown, rollback
-from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window_error, serve
+from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window_error
 
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
-_LOOK = 0.2  # seconds between two looks at whether to stop, while no batch comes
-
-
-@dataclass(frozen=True)
-class LoadTask:
-    """What a worker of a load is started with."""
-
-    number: int
-    load: LoadOrder
-    bytes_per_second: float | None = None
 
 
 class LoadWorker(Worker):
     """Loads batches, one after another. Not to be used by two threads."""
 
-    def __init__(self, task: LoadTask, data: Pipe, stop: Stop, tell: Any) -> None:
-        order = task.load.order
-        super().__init__(Task(task.number, (order,), task.bytes_per_second), stop, tell)
-        self._load = task.load
-        self._order = order
-        self._data = data
-        self._loader = BatchLoader(task.load, self._throttle)
-        self._maker = ChunkMaker(order, lambda text: tell(Event("waiting", task.number, text=text)))
-        self._guard = Guard(order)
+    def __init__(
+        self,
+        load: LoadOrder,
+        task: Task,
+        take: Callable[[], Batch | None],
+        stop: Stop,
+        tell: Callable[[Event], None],
+    ) -> None:
+        """`take` waits for the next batch; None when there is none."""
+        super().__init__(task, stop, tell)
+        self._load = load
+        self._order = load.order
+        self._take = take
+        self._loader = BatchLoader(load, self._throttle)
+        self._maker = ChunkMaker(load.order, lambda text: tell(Event("waiting", task.number, text=text)))
+        self._guard = Guard(load.order)
 
     def run(self) -> None:
         """Load what comes until nothing more does."""
         number = 0
-        while (batch := self._next()) is not None:
+        while (batch := self._take()) is not None:
             number += 1
             self._load_one(batch, number)
-
-    def _next(self) -> Batch | None:
-        try:
-            while not self._data.poll(_LOOK):
-                if self._stop.drain.is_set():
-                    return None
-            if self._stop.drain.is_set():
-                return None
-            file, start, line, rows = self._data.recv()
-            return Batch(file, start, line, rows, self._data.recv_bytes())
-        except (EOFError, OSError):
-            return None
 
     def _load_one(self, batch: Batch, number: int) -> None:
         since, count = time.monotonic(), 0
@@ -136,8 +119,3 @@ class LoadWorker(Worker):
             places = [at for at in places if self._load.span.contains(at)]
         self._maker.create_at(rows, target, places)
         self._guard.soften_at(target, places)
-
-
-def main(task: LoadTask, commands: Pipe, events: Pipe, data: Pipe) -> None:
-    """The body of a worker process."""
-    serve(task.number, commands, events, lambda stop, tell: LoadWorker(task, data, stop, tell))

@@ -18,7 +18,7 @@ from hyperfill.sql import query
 from hyperfill.timeline import BoundError, Span
 from hyperfill.window import MovedColumn, Order
 
-_ROWS = 16
+_ROWS = 5
 # The server's names of encodings that Python calls otherwise.
 _CODECS = {
     "UTF8": "utf-8", "UNICODE": "utf-8", "SQL_ASCII": "ascii", "EUC_JIS_2004": "euc_jis_2004", "KOI8R": "koi8-r",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from hyperfill import ledger
 from hyperfill.control import Control
-from hyperfill.engine import Crew
 from hyperfill.errors import HyperfillError, PoliciesOn
 from hyperfill.progress import Observer, Snapshot, take
 from hyperfill.session import Connection
@@ -16,12 +16,33 @@ from hyperfill.signals import Signals
 from hyperfill.window import Order
 from hyperfill.worker import Event
 
+
+class Watched(Protocol):
+    """Workers of some kind: processes for windows, threads for batches."""
+
+    noun: str
+    draining: bool
+
+    @property
+    def running(self) -> bool:
+        """Whether one of them still works."""
+
+    def events(self, timeout: float, wake: int | None = None) -> Iterable[Event]:
+        """What they have told within so many seconds, or until `wake` is readable."""
+
+    def drain(self) -> None:
+        """Let what runs finish, begin no more."""
+
+    def cancel(self) -> None:
+        """Roll back what runs."""
+
+
 _LOOK = 0.5  # seconds between two looks at the ledger for the display
 
 
 def watch(
     control: Control,
-    crew: Crew,
+    crew: Watched,
     orders: Sequence[Order],
     deadline: float | None,
     observer: Observer,

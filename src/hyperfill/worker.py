@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
@@ -70,12 +69,39 @@ class Event:
 
 
 class Stop:
-    """What the parent has told us, and the connections to interrupt when it says cancel."""
+    """Whether to stop, and the connections to interrupt when running work is to be cancelled."""
+
+    def __init__(self, of: Stop | None = None) -> None:
+        """With `of` one of several that stop together, each with connections of its own."""
+        self.drain: threading.Event = of.drain if of else threading.Event()
+        self.cancel: threading.Event = of.cancel if of else threading.Event()
+        self.over = threading.Event()  # nobody is left to be cancelled
+        self.connections: list[session.Connection] = []
+        self._others: list[Stop] = []
+        if of is not None:
+            of._others.append(self)
+
+    def abort(self) -> None:
+        """Cancel what runs, again and again: a cancel that arrives between two statements is lost."""
+        self.drain.set()
+        if not self.cancel.is_set():
+            self.cancel.set()
+            threading.Thread(target=self.interrupt, name="cancel", daemon=True).start()
+
+    def interrupt(self) -> None:
+        """Send cancel requests until it is over."""
+        while not self.over.is_set():
+            for connection in [c for one in (self, *self._others) for c in one.connections]:
+                with contextlib.suppress(Exception):
+                    connection.cancel_safe(timeout=5)
+            self.over.wait(0.2)
+
+
+class PipedStop(Stop):
+    """What the parent process has told us."""
 
     def __init__(self, commands: Pipe) -> None:
-        self.drain = threading.Event()
-        self.cancel = threading.Event()
-        self.connections: list[session.Connection] = []
+        super().__init__()
         self._commands = commands
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
 
@@ -89,12 +115,7 @@ class Stop:
             if command == CANCEL:
                 break
         self.cancel.set()
-        # A cancel that arrives between two statements is lost: repeat it until the worker is gone.
-        while True:
-            for connection in list(self.connections):
-                with contextlib.suppress(Exception):
-                    connection.cancel_safe(timeout=5)
-            time.sleep(0.2)
+        self.interrupt()
 
 
 class Worker:
@@ -327,26 +348,21 @@ def as_window_error(error: Exception) -> WindowError:
 
 
 def main(task: Task, commands: Pipe, events: Pipe) -> None:
-    """The body of a worker process."""
-    serve(task.number, commands, events, lambda stop, tell: Worker(task, stop, tell))
-
-
-def serve(number: int, commands: Pipe, events: Pipe, make: Callable[[Stop, Callable[[Event], None]], Worker]) -> None:
-    """Run a worker in a process of its own: what the parent commands is done, and what becomes of it is told."""
+    """The body of a worker process: what the parent commands is done, and what becomes of it is told."""
     # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
     for signum in IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # the parent blocked them while we started
     logging.getLogger("hyperfill").addHandler(logging.NullHandler())
-    stop = Stop(commands)
+    stop = PipedStop(commands)
 
     def tell(event: Event) -> None:
         # A parent that is gone hears nothing; the command pipe has broken as well and stops us.
         with contextlib.suppress(OSError):
             events.send(event)
 
-    worker = make(stop, tell)
-    ended = Event("ended", number)
+    worker = Worker(task, stop, tell)
+    ended = Event("ended", task.number)
     try:
         worker.run()
     except WindowAborted:

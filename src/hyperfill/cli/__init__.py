@@ -70,6 +70,15 @@ def load(
     return carry_out(options or LoadOptions(), files, dry_run=dry_run)
 
 
+# The words behind it are another program's flags, which `invoke` hands over as they are: this is for --help.
+@app.command(help_flags=[], version_flags=[], end_of_options_delimiter="")
+def copy(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> int:
+    """Load CSV by the command line of timescaledb-parallel-copy. See hyperfill copy -help for its flags."""
+    from hyperfill.cli.copy import copy as carry_out
+
+    return carry_out(tokens)
+
+
 @app.command
 def status(
     *,
@@ -144,8 +153,12 @@ def invoke(arguments: list[str]) -> int:
 
     With --json a command that has no result prints an object that says why.
     """
-    fail = print_failure if wants_json(arguments) else _no_json
+    foreign = arguments[:1] == ["copy"]
+    fail = print_failure if wants_json(arguments) and not foreign else _no_json
     try:
+        if foreign:
+            # cyclopts would drop words that are empty.
+            return copy(*arguments[1:])
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:

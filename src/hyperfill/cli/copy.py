@@ -1,4 +1,4 @@
-"""`hyperfill copy`: the command line of timescaledb-parallel-copy, carried out as a load. docs/copy.md: what differs."""
+"""`hyperfill copy`: the command line of timescaledb-parallel-copy, carried out as a load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hyperfill.progress import Level, Snapshot
 
 _NOTES = {
-    "enable_client_side_sorting": "-enable-client-side-sorting has no effect: rows are loaded as they come, uncompressed",
+    "enable_client_side_sorting": "-enable-client-side-sorting has no effect: rows are loaded as they come",
     "no_retry": "-no-retry has no effect: trying a batch again never loads a row twice",
     "retry_timeout": "-retry-timeout has no effect: what may pass is tried again for two minutes",
 }
@@ -196,7 +196,9 @@ class Reporter:
                 # Every call without -import-id begins anew anyway.
                 serious = serious or self._import
                 text = "standard input cannot be read again: if this load is interrupted it cannot be resumed"
-            elif finding.code != "policies":
+            elif finding.code == "policies":
+                text = text.replace(" (--hold)", "")  # as there: nobody asked for anything else
+            else:
                 serious = serious or finding.severity == "warning"
             if serious:
                 self.log(f"{text}\n{hint}" if hint else text, _LEVELS[finding.severity])
@@ -270,13 +272,14 @@ def _result(report: LoadReport, flags: CopyFlags, reporter: Reporter) -> int:
             f"import {flags.import_id!r} was finished at {entry.finished_at:%Y-%m-%d %H:%M:%S} UTC by load {entry.id}: "
             "nothing is loaded again"
         )
+        if any(file.stream for file in report.prepared.files):
+            reporter.log("what comes through standard input was not compared with what was loaded", "warning")
     new = [f for f in report.findings if f not in report.prepared.base.findings]
     as_asked = flags.skip_batch_errors and report.signum is None and not any(f.severity == "error" for f in new)
     for failed in report.failed if as_asked else ():
-        where = (
-            f"{failed['file']} line {failed['line']}, bytes {failed['offset']} to {failed['offset'] + failed['length']}"
-        )
-        reporter.say(f"left out: {failed['rows']:,} rows from {where}: {worded(str(failed.get('message')))}")
+        first, last = failed["offset"], failed["offset"] + failed["length"]
+        where = f"{failed['file']} line {failed['line']} on (bytes {first} to {last})"
+        reporter.say(f"left out: {failed['rows']:,} rows, {where}: {worded(str(failed.get('message')))}")
     if report.state == "incomplete" and not as_asked:
         again = (
             "the same command continues it"

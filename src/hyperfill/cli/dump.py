@@ -275,15 +275,15 @@ def _render(figures: Figures, rate: Rate) -> RenderableType:
         Text(f"{figures.share:.1%}"),
         Text(f"windows {figures.done}/{figures.total}"),
         Text(f"{figures.rows + figures.rows_running:,.0f} rows"),
-        Text(f"{human_bytes(figures.bytes)} of CSV"),
-        Text(f"{human_bytes(figures.stored)} in files"),
+        Text(human_bytes(figures.bytes)),
     )
     parts: list[RenderableType] = [grid]
     if figures.failed:
         parts.append(Text(f"  {figures.failed} window{'s' if figures.failed > 1 else ''} failed", style="red"))
     left = rate.seconds_left
     eta = duration(left) if left is not None and figures.share < 1 else "-"
-    parts.append(Text(f"  {rate.rows:,.0f} rows/s   {human_bytes(rate.bytes)}/s   ETA {eta}"))
+    files = f"{human_bytes(figures.stored)} in files"
+    parts.append(Text(f"  {rate.rows:,.0f} rows/s   {human_bytes(rate.bytes)}/s   {files}   ETA {eta}"))
     for worker, (window, csv, _, since) in sorted(figures.running.items()):
         doing = f"{human_bytes(csv)}, {figures.taken - since:.0f} s"
         parts.append(Text(f"  worker {worker}: window {window}, {doing}", style="dim"))

@@ -1,0 +1,1 @@
+"""Benchmarks against peers: one run, alternating, one table. See README.md."""
