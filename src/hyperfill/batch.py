@@ -15,18 +15,21 @@ import psycopg
 from psycopg import sql
 
 from hyperfill import loads, policies
+from hyperfill.csvrows import count_lines, first_break, row_spans
 from hyperfill.dialect import Dialect
 from hyperfill.encode import Encoder
 from hyperfill.errors import WindowError, first_line
 from hyperfill.loads import Batch, Figures, Reject
 from hyperfill.relay import RelayError, Throttle, feed
 from hyperfill.session import Connection, fetch_one
-from hyperfill.splitter import count_lines, row_spans
 from hyperfill.sql import query
 from hyperfill.timeline import Span
 from hyperfill.window import Order, begin, check_identity, commit, on, rollback, translate
 
+# A larger batch is a single row: reading it on the client would hold it several times over.
+_LARGEST_ENCODED = 32 << 20
 _SHOWN = 20  # lines outside of the range that an error names
+_OTHER_END = "the row ends with another kind of line end than the file's others"
 # Errors that belong to a row: bad data, constraints, a trigger's RAISE, a value that no index can hold.
 _ROW_CLASSES = ("22", "23", "54", "P0")
 
@@ -134,7 +137,7 @@ class BatchLoader:
         return self._narrow(target, batch), "server"
 
     def _encode(self, batch: Batch) -> tuple[bytes | memoryview, str]:
-        if self._load.encode:
+        if self._load.encode and batch.length <= _LARGEST_ENCODED:
             encoder = self._encoders.get(batch.file)
             if encoder is None:
                 form = self._load.files[batch.file]
@@ -252,7 +255,8 @@ class BatchLoader:
         more = f" and {count - _SHOWN:,} more" if count > _SHOWN and numbers else ""
         where = f"line{'s' if count > 1 else ''} {listed}{more}" if numbers else f"from line {batch.line} on"
         raise WindowError(
-            f"{self._load.files[batch.file].path}: {count:,} row{'s' if count > 1 else ''} outside of the range, {where}",
+            f"{self._load.files[batch.file].path}: {count:,} row{'s' if count > 1 else ''} outside of the range, "
+            f"{where}",
             hint="--outside skip leaves them out; or choose another --start and --end",
         )
 
@@ -267,7 +271,7 @@ class BatchLoader:
             line += max(1, count_lines(batch.data[start:end], eol))
         return found
 
-    def _at(self, error: psycopg.Error, lines: list[tuple[int, int, int]], *, binary: bool) -> int | None:
+    def _at(self, error: psycopg.Error, lines: list[tuple[int, int, int]], eol: bytes, *, binary: bool) -> int | None:
         """The row that the server's COPY was at, counted from 0; None if it does not say."""
         context = (error.diag.context or "").replace(self._relation.name, "", 1).replace("hyperfill_stage", "", 1)
         match = re.search(r"^COPY [^\d\"]*(\d+)", context, re.MULTILINE)
@@ -278,6 +282,9 @@ class BatchLoader:
             return number - 1 if 0 < number <= len(lines) else None
         # The server counts lines from 1, and has read the row's last one when it complains.
         first = lines[0][2]
+        if number > 1 and eol == b"\n":
+            # As long as it has seen no line end, it does not know that those in the quotes of the first row are some.
+            number += (lines[1][2] if len(lines) > 1 else first + 1) - first - 1
         ends = [*(begin - first for _, _, begin in lines[1:]), 1 << 62]
         return min(bisect_left(ends, number), len(lines) - 1)
 
@@ -286,7 +293,7 @@ class BatchLoader:
         found = translate(error, "target")
         lines = self._lines(batch)
         at = (
-            self._at(error, lines, binary=encoded == "client")
+            self._at(error, lines, self._load.files[batch.file].eol, binary=encoded == "client")
             if not self._staging or error.sqlstate != "23505"
             else None
         )
@@ -314,10 +321,18 @@ class BatchLoader:
             data = memoryview(batch.data)[lines[first][0] : lines[last - 1][1]]
             return self._attempt(target, batch, data, last - first)
 
+        eol = self._load.files[batch.file].eol
         stack = [(0, len(lines))]
         while stack:
             first, last = stack.pop()
             if first >= last:
+                continue
+            start, end, line = lines[first]
+            kind = first_break(batch.data[start:end], self._load.dialect)[1]
+            if kind not in (None, eol):
+                # In the file an error, but a COPY that begins with this row would take its line end for the file's.
+                bad.append(Reject(batch.start + start, line, batch.data[start:end], "22P04", _OTHER_END))
+                stack.append((first + 1, last))
                 continue
             target.execute("SAVEPOINT hyperfill_rows")
             try:
@@ -340,7 +355,7 @@ class BatchLoader:
                     break
                 continue
             part = [(s - lines[first][0], e, line) for s, e, line in lines[first:last]]
-            at = self._at(error, part, binary=False)
+            at = self._at(error, part, eol, binary=False)
             # In the order of the file: of two rows with one key the first is the good one.
             if at is None or (at == 0 and error.sqlstate == "23503"):
                 middle = (first + last) // 2

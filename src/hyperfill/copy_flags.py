@@ -51,7 +51,7 @@ class CopyFlags:
     batch_byte_size: int = _flag(4 << 20, "Bytes of a batch.")
     buffer_byte_size: int = _flag(2 << 20, "Accepted, without effect: rows may have any length.")
     limit: int = _flag(0, "Load only so many rows; 0: all.")
-    workers: int = _flag(1, "Worker processes, each with a connection.")
+    workers: int = _flag(1, "Workers, each with a connection.")
     log_batches: bool = _flag(False, "Print rows, bytes and time of each batch at the end, on stderr.")
     reporting_period: float = _flag(0.0, "Print rates and counts so often, such as 10s or 1m30s; 0s: never.")
     verbose: bool = _flag(False, "Say more on stderr; time and rate on the result line.")

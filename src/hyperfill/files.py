@@ -238,7 +238,8 @@ class Reader:
         if left or found.digest() != loaded.sha256:
             raise LedgerConflict(
                 f"{file.path} changed since it was loaded: bytes {loaded.start} to {loaded.end} are not what they were",
-                hint="nothing more of it is loaded; hyperfill clean --force gives this load up, the rows it loaded stay",
+                hint="nothing more of it is loaded; hyperfill clean --force gives this load up, and the rows it loaded "
+                "stay",
             )
         return lines + (0 if previous.endswith(file.eol[-1:]) else 1)
 

@@ -52,7 +52,9 @@ def analyze(
         shares = [chunks[i::jobs] for i in range(min(jobs, len(chunks)))]
         try:
             failures = [
-                text for share in pool.map(lambda part: _analyze_or_say(order, part, stop, only), shares) for text in share
+                text
+                for share in pool.map(lambda part: _analyze_or_say(order, part, stop, only), shares)
+                for text in share
             ]
         finally:
             stop.set()  # after Ctrl-C the pool waits for its threads: let them end with the chunk they are at

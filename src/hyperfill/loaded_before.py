@@ -20,7 +20,9 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
     """
     definition, spec, time_type = prepared.definition, prepared.spec, prepared.time_type
     assert definition is not None and time_type is not None and isinstance(spec, LoadSpec)
-    entries = ledger.entries(target, hypertable_oid=definition.hypertable_oid)
+    if spec.forget:
+        return None  # whoever asks for this keeps account himself
+    entries = [e for e in ledger.entries(target, hypertable_oid=definition.hypertable_oid) if not is_forgotten(e)]
     mine = [e for e in entries if e.kind == "load" and _is_this(e, definition, spec.import_id)]
     for entry in mine:
         different = _differences(entry, definition)
@@ -45,7 +47,7 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
                 hint="another --import-id is another import",
             )
     finished = [e for e in mine if e.finished and not _differences(e, definition)]
-    if finished and not (spec.again or spec.forget):
+    if finished and not spec.again:
         return finished[-1]
     _check_range(entries, definition, prepared, again={e.id for e in finished})
     return None
@@ -60,7 +62,8 @@ def _check_range(entries: list[Entry], definition: Definition, prepared: Prepare
             continue
         if not entry.finished and (definition.range_end is not None or entry.kind != "load" or entry.range_end):
             raise LedgerConflict(
-                f"backfill {entry.id} ({entry.source_relation}, {entry.bounds}) is unfinished, and fills the same range",
+                f"backfill {entry.id} ({entry.source_relation}, {entry.bounds}) is unfinished, and fills the same "
+                "range",
                 hint=f"finish it with its own command, or give it up: hyperfill clean --backfill {entry.id} --force",
             )
         if entry.finished and definition.range_end is not None and not prepared.spec.replace:
@@ -68,6 +71,11 @@ def _check_range(entries: list[Entry], definition: Definition, prepared: Prepare
                 f"the range overlaps backfill {entry.id}, which brought {entry.source_relation} ({entry.bounds})",
                 hint="clearing the range would wipe what came from there; --replace does it",
             )
+
+
+def is_forgotten(entry: Entry) -> bool:
+    """Whether an entry is a load that nobody is going to resume."""
+    return not entry.finished and bool(entry.settings.get("forget"))
 
 
 def _is_this(entry: Entry, definition: Definition, import_id: str | None) -> bool:

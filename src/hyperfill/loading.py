@@ -169,7 +169,7 @@ def _enter(connection: Connection, number: int, prepared: PreparedLoad, spec: Lo
 def _clear(
     control: Control, prepared: PreparedLoad, limits: Limits, observer: Observer, signals: Signals
 ) -> HyperfillError | None:
-    """Delete what the range holds, window by window, before the first batch. What a former run cleared stays cleared."""
+    """Delete what the range holds, window by window, before the first batch. What is done stays done."""
     base = prepared.base
     assert base.entry is not None and base.order is not None
     left = base.entry.total - base.entry.done

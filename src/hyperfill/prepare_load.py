@@ -251,6 +251,7 @@ class _Preparation(Preparation[LoadSpec]):
                 "time_zone": times[0],
                 "date_style": times[1],
                 "import_id": spec.import_id,
+                "forget": spec.forget,
             },
             kind="load",
         )

@@ -338,3 +338,31 @@ def test_odd_names_everywhere(loading: Loading) -> None:
         psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier("My %s Schema", 'T"1'))
     ).fetchall()
     assert [row[1:] for row in found] == [(1, "z")]
+
+
+def test_places_behind_a_first_row_of_many_lines(loading: Loading) -> None:
+    """Before it has seen a line end, the server does not count those in quotes."""
+    first = '2024-01-01 00:00:00+00,0,"one\ntwo\nthree"\n'
+    content = first + rows(5, first=1) + "2024-01-01 00:06:00+00,six,x\n" + rows(3, first=7)
+    path = loading.file("a.csv", content)
+    for encode in ("server", "auto"):
+        code, report, _ = loading.load("--encode", encode, path)
+        assert code == 4
+        assert f"line 9 (byte {content.index('2024-01-01 00:06')})" in report["failed_batches"][0]["message"]
+    loading.done("--max-rejects", "1", path, code=6)
+    assert loading.query("SELECT line, row FROM hyperfill.rejects") == [(9, b"2024-01-01 00:06:00+00,six,x\n")]
+    assert loading.count() == 9
+
+
+def test_a_line_end_of_another_kind_is_a_bad_row_wherever_a_batch_begins(loading: Loading) -> None:
+    lines = [line + "\n" for line in rows(40).splitlines()]
+    lines[20] = lines[20].replace("\n", "\r\n")
+    lines[7] = "x\n"
+    path = loading.file("a.csv", "".join(lines))
+    code, _, errors = loading.load("--batch-size", "1kB", path)
+    assert code == 4, errors
+    loading.hyperfill("clean", "--target", loading.conninfo, "--force")
+    loading.sql("TRUNCATE m")
+    loading.done("--max-rejects", "2", path, code=6)
+    assert loading.query("SELECT line FROM hyperfill.rejects ORDER BY line") == [(8,), (21,)]
+    assert ids(loading) == [n for n in range(40) if n not in (7, 20)]

@@ -59,8 +59,8 @@ def test_everything_is_as_it_was_around_the_rows(
         assert "turned off" in done.stderr
         assert "turned on again" in done.stderr
         added = [(2880, sum(range(1440, 4320)))] if ranged else [(5760, sum(range(1440, 4320)) - 2880)]
-        assert target.execute(DAY.format(2, 4)).fetchall() == added  # type: ignore[arg-type]
-        assert target.execute(DAY.format(1, 2)).fetchall() == [(1440, -1440)]  # type: ignore[arg-type]
+        assert target.execute(DAY.format(2, 4)).fetchall() == added
+        assert target.execute(DAY.format(1, 2)).fetchall() == [(1440, -1440)]
         assert whole_jobs(target) == jobs
         assert target.execute(STATUS).fetchall() == statuses
         total = 4 * 1440 if ranged else 6 * 1440

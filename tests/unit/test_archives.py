@@ -12,6 +12,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,19 @@ def test_frames_that_a_reader_is_to_skip(tmp_path: Path) -> None:
         read_all(put(tmp_path, "cut.zst", first + skipped[:-1]))
 
 
+@cache
+def two_members(ending: str) -> tuple[bytes, bytes]:
+    """The first member, and the whole archive."""
+    first = COMPRESS[ending](ROWS[:1500])
+    return first, first + COMPRESS[ending](ROWS[1500:200_000])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_cut_at_any_place_is_an_error(tmp_path_factory: pytest.TempPathFactory, ending: str, data: Any) -> None:
     whole = ROWS[:200_000]
-    first = COMPRESS[ending](whole[:1500])
-    archive = first + COMPRESS[ending](whole[1500:])
+    first, archive = two_members(ending)
     cut = data.draw(st.integers(0, len(archive) - 1).filter(lambda at: at != len(first)))
     path = put(tmp_path_factory.mktemp("cut"), f"rows.csv.{ending}", archive[:cut])
     with open_input(path) as file, pytest.raises(ArchiveError) as caught:

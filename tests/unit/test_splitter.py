@@ -489,7 +489,7 @@ def test_limits_that_are_none(option: str, value: int) -> None:
 # --- size -------------------------------------------------------------------------------------------------------------
 
 _HUGE = """
-import resource, sys
+import sys
 from hyperfill.dialect import Dialect
 from hyperfill.splitter import Splitter
 size, count = int(sys.argv[1]) << 20, int(sys.argv[2])
@@ -506,14 +506,16 @@ def read(n):
     data = rest or next(parts, b"")
     rest = data[n:]
     return data[:n]
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # in KiB; ru_maxrss would be what the parent had at the fork
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+base = peak()
 lengths = []
 for piece in Splitter(read, Dialect()).pieces():
     lengths.append(len(piece.data))
     assert piece.rows == 1
     del piece
 assert len(lengths) == count and min(lengths) > 0.99 * size
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024)
+print((peak() - base) / 1024)
 """
 
 
@@ -523,7 +525,7 @@ def test_rows_of_hundreds_of_megabytes(size: int, count: int) -> None:
         [sys.executable, "-c", _HUGE, str(size), str(count)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 3 * size
+    assert size < float(done.stdout) < 2.5 * size
 
 
 @pytest.mark.parametrize("max_bytes", [1000, 8 << 20])
@@ -554,12 +556,9 @@ def test_adverse_bytes_take_linear_time(unit: bytes) -> None:
     data = unit * ((2 << 20) // len(unit)) + b"\n"
     for dialect in (DEFAULT, BACKSLASH):
         began = time.monotonic()
-        try:
-            pieces = split(data, dialect)
-            assert b"".join(p.data for p in pieces) == data
-            spans = list(row_spans(data, dialect, b"\n"))
-            assert len(spans) == sum(p.rows for p in pieces)
-            assert sum(len(fields_of(data[a:b], dialect, b"\n")) for a, b in spans) >= len(spans)
-        except CsvError:
-            pass
+        pieces = split(data, dialect)
+        assert b"".join(p.data for p in pieces) == data
+        spans = list(row_spans(data, dialect, b"\n"))
+        assert len(spans) == sum(p.rows for p in pieces)
+        assert sum(len(fields_of(data[a:b], dialect, b"\n")) for a, b in spans) >= len(spans)
         assert time.monotonic() - began < 30

@@ -286,7 +286,8 @@ def _result(report: LoadReport, flags: CopyFlags, reporter: Reporter) -> int:
             if flags.import_id
             else "another call loads all rows again: remove those first, or name imports by -import-id"
         )
-        reporter.say(f"not everything is loaded: {report.rows_here:,} rows of this call are in the table; {again}")
+        brought = f"{report.rows_here:,} row{'' if report.rows_here == 1 else 's'}"
+        reporter.say(f"not everything is loaded: this call has brought {brought}; {again}")
         return report.exit_code
     line = f"COPY {report.rows_here}"
     if flags.verbose:

@@ -263,8 +263,8 @@ def print_report(report: LoadReport, spec: LoadSpec) -> None:
     say(f"{base.table} → {base.hypertable}, {entry.bounds}: {report.state}")
     say(f"  {entry.batches:,} batches, {human_bytes(entry.bytes_copied)}, {duration(report.seconds)}{speed}")
     say(
-        f"  {entry.rows_read:,} rows read = {entry.rows_copied:,} copied + {entry.rows_skipped:,} skipped as conflict + "
-        f"{entry.rows_outside:,} outside the range + {entry.rows_rejected:,} rejected"
+        f"  {entry.rows_read:,} rows read = {entry.rows_copied:,} copied + {entry.rows_skipped:,} skipped as conflict"
+        f" + {entry.rows_outside:,} outside the range + {entry.rows_rejected:,} rejected"
     )
     if entry.rows_deleted:
         say(f"  {entry.rows_deleted:,} rows of the range were deleted before")
@@ -352,7 +352,7 @@ def _load_dump(
     from hyperfill.cli.move import print_outcome
     from hyperfill.cli.plan_view import plan_json as json_of
     from hyperfill.cli.plan_view import plan_text
-    from hyperfill.prepare_dump import prepare_dump, refuse_options
+    from hyperfill.prepare_from_dump import prepare_dump, refuse_options
 
     refuse_options(spec)
     started = time.monotonic()

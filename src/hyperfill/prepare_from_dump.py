@@ -167,8 +167,8 @@ class _Preparation(Preparation[LoadSpec]):
                 problems.append(f"this role may not INSERT into column {quote_name(name)}")
             elif theirs.type != column["type"] and theirs.type not in _WIDER.get(column["type"].split("(")[0], ()):
                 problems.append(
-                    f"column {quote_name(name)} is {column['type']} in the dump and {theirs.type} on the target: values "
-                    "could be refused, cut or rounded"
+                    f"column {quote_name(name)} is {column['type']} in the dump and {theirs.type} on the target: "
+                    "values could be refused, cut or rounded"
                 )
         names = {column.target for column in moved}
         for theirs in hypertable.relation.columns:
@@ -184,8 +184,8 @@ class _Preparation(Preparation[LoadSpec]):
         result, time_type = self.result, hypertable.time_type
         if found.time_type != time_type.sql_name and time_type.sql_name not in _WIDER.get(found.time_type, ()):
             raise Refused(
-                f"the dump's time column {quote_name(found.time_column)} is of type {found.time_type}, the hypertable's "
-                f"{quote_name(hypertable.time_column)} of type {time_type.sql_name}"
+                f"the dump's time column {quote_name(found.time_column)} is of type {found.time_type}, the "
+                f"hypertable's {quote_name(hypertable.time_column)} of type {time_type.sql_name}"
             )
         try:
             spans = [
