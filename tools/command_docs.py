@@ -35,8 +35,8 @@ def commands(parent: App = app, prefix: tuple[str, ...] = ("hyperfill",)) -> Ite
 
 
 def options(command: App) -> list[Argument]:
-    """The options of a command, in the order of its help."""
-    return [a for a in command.assemble_argument_collection() if a.show and a.parse]
+    """The options of a command, in the order of its help; words without a name are told in its sentence."""
+    return [a for a in command.assemble_argument_collection() if a.show and a.parse and a.name.startswith("-")]
 
 
 def summary(command: App) -> str:

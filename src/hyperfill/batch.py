@@ -306,7 +306,7 @@ class BatchLoader:
                 offset += _bad_byte(batch.data[start:end], self._load.dialect)
             place = f"{self._load.files[batch.file].path} line {line} (byte {offset})"
         found.message = f"{place}: {found.message}"
-        found.hint = found.hint or _HINTS.get(error.sqlstate or "")
+        found.hint = error.diag.message_hint or _HINTS.get(error.sqlstate or "") or found.hint
         return found
 
     def _narrow(self, target: Connection, batch: Batch) -> Figures:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 def wants_json(arguments: Sequence[str]) -> bool:
     """Whether the command line or the environment asks for JSON, also where the rest of it cannot be read."""
     options = list(arguments)
+    if options[:1] == ["copy"]:
+        return False  # another program's flags, and no variable of ours
     if "--" in options:
         options = options[: options.index("--")]
     return "--json" in options or os.environ.get("HYPERFILL_JSON", "").lower() in ("1", "true", "yes", "y")

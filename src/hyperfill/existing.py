@@ -22,8 +22,7 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
     newest: ledger.Entry | None = None  # of those that are finished and overlap, if it is this one or of another source
     for entry in ledger.entries(target, hypertable_oid=definition.hypertable_oid):
         different = entry.differences(definition)
-        forgotten = not entry.finished and bool(entry.settings.get("forget"))  # nobody is going to resume it
-        if forgotten or not entry.span(time_type).overlaps(span):
+        if not entry.span(time_type).overlaps(span) or ledger.is_forgotten(target, entry):
             continue
         if not entry.finished:
             if not different:

@@ -196,6 +196,13 @@ def entries(
         return cursor.execute(query("ledger/backfills"), arguments).fetchall()
 
 
+def is_forgotten(connection: Connection, entry: Entry) -> bool:
+    """Whether an entry is an unfinished load that nobody is going to resume, and that nobody is at now."""
+    if entry.finished or not entry.settings.get("forget"):
+        return False
+    return bool(fetch_one(connection, query("ledger/try_exclusive"), [entry.id])[0])
+
+
 def insert(
     connection: Connection,
     definition: Definition,

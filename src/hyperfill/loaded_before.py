@@ -6,7 +6,7 @@ from typing import Any
 
 from hyperfill import ledger
 from hyperfill.errors import LedgerConflict, describe
-from hyperfill.ledger import Definition, Entry
+from hyperfill.ledger import Definition, Entry, is_forgotten
 from hyperfill.preparing import Prepared
 from hyperfill.session import Connection
 from hyperfill.spec import LoadSpec
@@ -20,9 +20,12 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
     """
     definition, spec, time_type = prepared.definition, prepared.spec, prepared.time_type
     assert definition is not None and time_type is not None and isinstance(spec, LoadSpec)
+    entries = ledger.entries(target, hypertable_oid=definition.hypertable_oid)
     if spec.forget:
-        return None  # whoever asks for this keeps account himself
-    entries = [e for e in ledger.entries(target, hypertable_oid=definition.hypertable_oid) if not is_forgotten(e)]
+        # Whoever asks for this keeps account of his loads himself, but not of backfills.
+        _check_range([e for e in entries if e.kind != "load"], definition, prepared, again=set())
+        return None
+    entries = [e for e in entries if not is_forgotten(target, e)]
     mine = [e for e in entries if e.kind == "load" and _is_this(e, definition, spec.import_id)]
     for entry in mine:
         different = _differences(entry, definition)
@@ -71,11 +74,6 @@ def _check_range(entries: list[Entry], definition: Definition, prepared: Prepare
                 f"the range overlaps backfill {entry.id}, which brought {entry.source_relation} ({entry.bounds})",
                 hint="clearing the range would wipe what came from there; --replace does it",
             )
-
-
-def is_forgotten(entry: Entry) -> bool:
-    """Whether an entry is a load that nobody is going to resume."""
-    return not entry.finished and bool(entry.settings.get("forget"))
 
 
 def _is_this(entry: Entry, definition: Definition, import_id: str | None) -> bool:

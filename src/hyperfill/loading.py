@@ -163,7 +163,11 @@ def _enter(connection: Connection, number: int, prepared: PreparedLoad, spec: Lo
     if spec.truncate:
         assert prepared.base.order is not None
         relation = prepared.base.order.target.relation.identifier
-        connection.execute(sql.SQL(query("load/truncate")).format(relation=relation))
+        try:
+            connection.execute(sql.SQL(query("load/truncate")).format(relation=relation))
+        except psycopg.Error as error:
+            name = prepared.base.hypertable
+            raise Refused(f"{name} cannot be truncated, and nothing is loaded: {first_line(error)}") from None
 
 
 def _clear(

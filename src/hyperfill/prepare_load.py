@@ -105,6 +105,7 @@ class _Preparation(Preparation[LoadSpec]):
         unwanted |= {"referenced"} if span is None else set()  # nothing is deleted
         self.note([f for f in found_triggers if f.code not in unwanted])
         self.attempt("columns", lambda: self.match_columns(target, hypertable))
+        self.attempt("csv", lambda: self.check_dialect(target))
         if result.errors or not files:
             raise Stop
         if end is not None and span is None:
@@ -120,6 +121,8 @@ class _Preparation(Preparation[LoadSpec]):
         self.look(lambda: self.retention_of(target, hypertable, span))
         if span is not None:
             self.look(lambda: preflight.locks(target, server, hypertable, self.jobs))
+        if spec.on_conflict == "skip" or (span is not None and triggers.any):
+            self.look(lambda: self.staging(target, server))
         if not self.inputs.resumable:
             self.note([Finding("warning", "stream", _STREAM)])
         columns = tuple(MovedColumn(name, name) for name in self.found.columns[files[0].id])
@@ -201,6 +204,18 @@ class _Preparation(Preparation[LoadSpec]):
             problems.append(f"the time column {quote_name(hypertable.time_column)} is not in the file")
         return [f"{file.path}: {problem}" for problem in problems]
 
+    def check_dialect(self, target: Connection) -> None:
+        """Raise `Refused` for an encoding or columns that COPY would not know."""
+        dialect = self.spec.dialect
+        if not preflight.row(target, "load/knows_encoding", encoding=dialect.encoding)[0]:
+            raise Refused(
+                f"the server knows no encoding {dialect.encoding!r}",
+                hint="it knows UTF8, LATIN1, WIN1252 and others",
+            )
+        for name in dialect.force_null + dialect.force_not_null:
+            if any(name not in columns for columns in self.found.columns.values()):
+                raise Refused(f"{quote_name(name)} is no column of the files, and cannot be forced to be NULL or not")
+
     # -- what else is known beforehand ---------------------------------------------------------------------------
 
     def retention_of(self, target: Connection, hypertable: Hypertable, span: Span | None) -> list[Finding]:
@@ -213,6 +228,21 @@ class _Preparation(Preparation[LoadSpec]):
         jobs = [j for j in policies.jobs if j.kind == "retention" and (j.scheduled or policies.hold_of(j))]
         text = "drops what is older than its cutoff as soon as it is turned on again, whatever the files bring"
         return [Finding("warning", "retention", f"the {job} {text}") for job in jobs]
+
+    def staging(self, target: Connection, server: Server) -> list[Finding]:
+        """Whether rows can go through a temporary table, where they have to."""
+        if preflight.row(target, "load/may_stage")[0]:
+            return []
+        role, database = quote_name(server.user), quote_name(server.database)
+        return [
+            Finding(
+                "error",
+                "rights",
+                f"role {role} may not make temporary tables; --on-conflict skip needs them, and a range on a table "
+                "with triggers",
+                hint=f"GRANT TEMPORARY ON DATABASE {database} TO {role};",
+            )
+        ]
 
     def times(self, target: Connection) -> tuple[str, str]:
         """Zone and date style in which times of the files are read."""

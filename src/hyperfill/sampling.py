@@ -13,7 +13,7 @@ from hyperfill import ledger
 from hyperfill.dialect import Dialect
 from hyperfill.relay import Relayed, Throttle
 from hyperfill.session import Connection
-from hyperfill.splitter import count_lines, fields_of, row_spans
+from hyperfill.splitter import CsvError, count_lines, fields_of, row_spans
 from hyperfill.sql import query
 from hyperfill.timeline import BoundError, Span
 from hyperfill.window import MovedColumn, Order
@@ -50,7 +50,8 @@ class Rows:
     def spread(self, number: int = _ROWS) -> Iterator[bytes]:
         """About `number` rows: the first, and others at even distances, unless lines are not rows here."""
         data = self._data
-        if self._count <= number or count_lines(data, self._eol) not in (self._count, self._count - 1):
+        lines = count_lines(data, self._eol) + (not data.endswith(self._eol[-1:]))
+        if self._count <= number or lines != self._count:
             for index, (start, end) in enumerate(row_spans(data, self._dialect, self._eol)):
                 if index >= number:
                     return
@@ -69,7 +70,10 @@ class Rows:
 
     def values(self, row: bytes) -> list[str | None] | None:
         """The fields of a row as text, NULL as None; None where they are not as many as columns, or not readable."""
-        fields = fields_of(row, self._dialect, self._eol)
+        try:
+            fields = fields_of(row, self._dialect, self._eol)
+        except CsvError:
+            return None
         if len(fields) != len(self._columns):
             return None
         null = self._dialect.null.encode()

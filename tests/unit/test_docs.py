@@ -52,7 +52,7 @@ def test_documented_options_exist() -> None:
     # A flag that is on by default has a second name that turns it off; `negative=""` says that one has not.
     known |= {option.name.replace("--", "--no-", 1) for option in options if option.parameter.negative is None}
     # Of other programs that the pages speak of.
-    foreign = {"--variant", "--mode", "--check", "--strict"}
+    foreign = {"--variant", "--mode", "--check", "--strict", "--date"}
     for page in PAGES:
         found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         # `--some-name` stands for any option.

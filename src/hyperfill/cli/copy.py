@@ -289,7 +289,7 @@ def _result(report: LoadReport, flags: CopyFlags, reporter: Reporter) -> int:
         brought = f"{report.rows_here:,} row{'' if report.rows_here == 1 else 's'}"
         reporter.say(f"not everything is loaded: this call has brought {brought}; {again}")
         return report.exit_code
-    line = f"COPY {report.rows_here}"
+    line = "COPY " + str(report.rows_here)
     if flags.verbose:
         rate = report.rows_here / report.seconds if report.seconds else 0.0
         line += f", took {go_duration(report.seconds)} with {flags.workers} worker(s) (mean rate {rate:f}/sec)"

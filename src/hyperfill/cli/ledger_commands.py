@@ -115,7 +115,7 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
         )
         if backfill is not None and not entries:
             raise Refused(f"the ledger has no backfill {backfill}")
-        kept = [e for e in entries if not e.finished and not force]
+        kept = [e for e in entries if not (e.finished or force or ledger.is_forgotten(connection, e))]
         if backfill is not None and kept:
             raise Refused(
                 f"backfill {backfill} is unfinished ({kept[0].done} of {kept[0].total} windows are done)",

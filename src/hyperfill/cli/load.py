@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -221,6 +223,19 @@ def parse_map(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def check_rejects(path: Path | None, files: Sequence[Path]) -> None:
+    """Raise `UsageError` where rejected rows could not be written, or would overwrite what is read."""
+    if path is None:
+        return
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--rejects {path}: {path.parent} is no folder that can be written to")
+    for place in (path, path.with_name(path.name + ".rows")):
+        if place.is_dir():
+            raise UsageError(f"--rejects {place} is a folder")
+        if place.exists() and any(place.samefile(file) for file in files):
+            raise UsageError(f"--rejects {place} is one of the files to load")
+
+
 def load(options: LoadOptions, files: tuple[str, ...], *, dry_run: bool) -> int:
     """Load files; the exit code."""
     from hyperfill.archives import expand
@@ -232,6 +247,7 @@ def load(options: LoadOptions, files: tuple[str, ...], *, dry_run: bool) -> int:
     with Signals() as signals:
         spec, limits = options.spec(files), options.limits()
         inputs = expand(files)
+        check_rejects(spec.rejects, inputs.files)
         try:
             if inputs.dump is not None:
                 return _load_dump(spec, inputs.dump, limits, options, dry_run, watcher, signals)

@@ -1,0 +1,2 @@
+-- Whether the server can read files in this encoding.
+SELECT pg_catalog.pg_char_to_encoding(%(encoding)s) >= 0
