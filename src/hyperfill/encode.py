@@ -87,8 +87,10 @@ class Encoder:
         self._module = encode_columns
         self._layout = encode_columns.Layout([c.of for c in columns], dialect, eol, zoneless)
 
-    def encode(self, data: bytes, rows: int) -> bytes | None:
+    def encode(self, data: bytes, rows: int) -> bytes | memoryview | None:
         """The batch as COPY BINARY, or None: then it must be sent as it is, and `reason` says why.
+
+        What is returned is valid until the next call.
 
         `data` is whole rows without a header, `rows` the number of lines outside quotes, empty ones
         included: if Arrow finds another number, one of the two has misread the data.

