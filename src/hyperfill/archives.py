@@ -63,6 +63,10 @@ class Input:
         self.position = 0
         self._raw = raw
 
+    def stat(self) -> os.stat_result:
+        """What the system says of the file that is open, whatever has its name by now."""
+        return os.fstat(self._raw.fileno())
+
     def read(self, n: int) -> bytes:
         """At most `n` bytes and at least one; b"" at the end. Raises `ArchiveError`."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -75,11 +76,29 @@ class BatchLoader:
         self._load = load
         self._throttle = throttle
         self._relation = load.order.target.relation
-        self._encoders: dict[int, Encoder | None] = {}
+        self._encoders: dict[int, deque[Encoder]] = {}
         self._staging = False  # conflicts were met: rows go through a temporary table from now on
 
-    def load(self, target: Connection, batch: Batch) -> Figures | None:
-        """Load a batch; None if it is loaded already. Raises `WindowError` after a rollback, `CommitUnknown`."""
+    def encode(self, batch: Batch) -> bytes | memoryview | None:
+        """The batch as COPY BINARY, valid until the second next call; None where it must be sent as it is."""
+        if not self._load.encode or batch.length > _LARGEST_ENCODED:
+            return None
+        pair = self._encoders.get(batch.file)
+        if pair is None:
+            form = self._load.files[batch.file]
+            columns = [c for c in map(self._relation.column, form.columns) if c is not None]
+            utc = self._load.time_zone == "UTC"
+            # Two, because one batch is encoded while the one before it is being sent.
+            pair = deque(Encoder(columns, self._load.dialect, form.eol, zoneless=utc) for _ in range(2))
+            self._encoders[batch.file] = pair
+        pair.rotate()
+        return pair[0].encode(batch.data, batch.rows)
+
+    def load(self, target: Connection, batch: Batch, encoded: bytes | memoryview | None) -> Figures | None:
+        """Load a batch, which `encode` has seen; None if it is loaded already.
+
+        Raises `WindowError` after a rollback, `CommitUnknown`.
+        """
         order = self._load.order
         key = batch.key(order.backfill)
         begin(target)
@@ -94,7 +113,7 @@ class BatchLoader:
             if self._load.sets_times:
                 times = [self._load.time_zone, self._load.date_style]
                 on("target", lambda: target.execute(query("load/times"), times))
-            figures, encoded = self._copy(target, batch)
+            figures, where = self._copy(target, batch, encoded)
             if figures.total != batch.rows:
                 raise WindowError(
                     f"{self._place(batch)}: {batch.rows:,} rows were read, and {figures.total:,} are accounted for",
@@ -102,7 +121,7 @@ class BatchLoader:
                     hint="a BEFORE INSERT trigger on the target drops rows",
                 )
             on("target", lambda: check_identity(target, "target", self._relation))
-            on("target", lambda: loads.finish(target, key, figures, encoded, self._relation.oid))
+            on("target", lambda: loads.finish(target, key, figures, where, self._relation.oid))
         except BaseException:
             rollback(target)
             raise
@@ -114,11 +133,13 @@ class BatchLoader:
 
     # -- copying -----------------------------------------------------------------------------------------------
 
-    def _copy(self, target: Connection, batch: Batch) -> tuple[Figures, str]:
+    def _copy(self, target: Connection, batch: Batch, binary: bytes | memoryview | None) -> tuple[Figures, str]:
         """Copy a batch in whatever way it needs; its figures, and where it was encoded."""
         gentle = self._load.max_rejects > 0 or self._load.on_conflict == "skip"
-        data, encoded = self._encode(batch)
+        data, encoded = (batch.data, "server") if binary is None else (binary, "client")
         try:
+            # What is checked at the end of the transaction must be checked now: at COMMIT no row could be named.
+            target.execute("SET CONSTRAINTS ALL IMMEDIATE")
             if gentle:
                 target.execute("SAVEPOINT hyperfill")
             return self._attempt(target, batch, data, batch.rows), encoded
@@ -135,20 +156,6 @@ class BatchLoader:
             raise self._explain(batch, error, encoded)
         target.execute("ROLLBACK TO hyperfill")
         return self._narrow(target, batch), "server"
-
-    def _encode(self, batch: Batch) -> tuple[bytes | memoryview, str]:
-        if self._load.encode and batch.length <= _LARGEST_ENCODED:
-            encoder = self._encoders.get(batch.file)
-            if encoder is None:
-                form = self._load.files[batch.file]
-                columns = [c for c in map(self._relation.column, form.columns) if c is not None]
-                utc = self._load.time_zone == "UTC"
-                encoder = Encoder(columns, self._load.dialect, form.eol, zoneless=utc)
-                self._encoders[batch.file] = encoder
-            encoded = encoder.encode(batch.data, batch.rows)
-            if encoded is not None:
-                return encoded, "client"
-        return batch.data, "server"
 
     def _attempt(self, target: Connection, batch: Batch, data: bytes | memoryview, rows: int) -> Figures:
         """Copy some rows of a batch. Raises `_Bad` where a row is at fault, `WindowError` for anything else."""
@@ -314,8 +321,6 @@ class BatchLoader:
         lines = self._lines(batch)
         bad: list[Reject] = []
         figures = Figures()
-        # Whatever is checked at the end of the transaction must be checked now, or a whole batch would fail there.
-        target.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
         def attempt(first: int, last: int) -> Figures:
             data = memoryview(batch.data)[lines[first][0] : lines[last - 1][1]]

@@ -54,10 +54,11 @@ class _Queue:
             self.stopped = True
             self._changed.notify_all()
 
-    def take(self) -> Batch | None:
-        """The next batch; None when there will be none."""
+    def take(self, wait: bool) -> Batch | None:
+        """The next batch; None when there will be none, or without `wait` none is there yet."""
         with self._changed:
-            self._changed.wait_for(lambda: self.stopped or bool(self._waiting) or self._read)
+            if wait:
+                self._changed.wait_for(lambda: self.stopped or bool(self._waiting) or self._read)
             if self.stopped or not self._waiting:
                 return None
             self._away += 1

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from xxhash import xxh3_128, xxh3_128_digest
+
 from hyperfill.archives import ArchiveError, Input, Inputs, open_input, open_stdin
 from hyperfill.batch import FileFormat
 from hyperfill.errors import LedgerConflict, Refused
@@ -189,7 +191,9 @@ class Reader:
             else:
                 assert file.source is not None
                 with open_input(file.source) as self._input:
+                    _check_same(file, self._input)
                     yield from self._read(file, self._input)
+                    _check_same(file, self._input)
             self._before += self._input.position
             self._input.close()
             self._input = None
@@ -219,14 +223,15 @@ class Reader:
                 if self._left is not None:
                     self._left -= piece.rows
                 self._handed += len(piece.data)
-                yield Batch(file.id, piece.offset, piece.line, piece.rows, piece.data)
+                digest = xxh3_128_digest(piece.data)
+                yield Batch(file.id, piece.offset, piece.line, piece.rows, piece.data, digest)
         except CsvError as error:
             error.message = f"{file.path} {error.message}"
             raise
 
     def _compare(self, file: SeenFile, opened: Input, loaded: Loaded) -> int:
         """Read over what is loaded already; its lines. Raises `LedgerConflict` if it is not what was loaded."""
-        found, left, lines, previous = sha256(), loaded.length, 0, b""
+        found, left, lines, previous = xxh3_128(), loaded.length, 0, b""
         while left:
             data = opened.read(min(left, _BLOCK))
             if not data:
@@ -235,13 +240,42 @@ class Reader:
             lines += count_lines(data, file.eol)
             left -= len(data)
             previous = data
-        if left or found.digest() != loaded.sha256:
+        if left or found.digest() != loaded.xxh3:
             raise LedgerConflict(
                 f"{file.path} changed since it was loaded: bytes {loaded.start} to {loaded.end} are not what they were",
                 hint="nothing more of it is loaded; hyperfill clean --force gives this load up, and the rows it loaded "
                 "stay",
             )
         return lines + (0 if previous.endswith(file.eol[-1:]) else 1)
+
+
+def _check_same(file: SeenFile, opened: Input) -> None:
+    """Raise `LedgerConflict` if this is not the file that was looked at: its columns may be others."""
+    found = opened.stat()
+    if (found.st_size, found.st_mtime_ns) != (file.size, file.modified):
+        raise LedgerConflict(
+            f"{file.path} changed since it was looked at, when this command began",
+            hint="load a file when whoever writes it is done; hyperfill clean --force gives this load up",
+        )
+
+
+def same_content(files: Sequence[SeenFile], loaded: Mapping[int, Sequence[Loaded]]) -> bool:
+    """Whether these are the files whose every byte is loaded. Reads them all."""
+    for file in files:
+        if file.source is None:
+            return False
+        with open_input(file.source) as opened:
+            _skip(opened, file.start)
+            for batch in loaded.get(file.id, ()):
+                found, left = xxh3_128(), batch.length
+                while left and (data := opened.read(min(left, _BLOCK))):
+                    found.update(data)
+                    left -= len(data)
+                if left or found.digest() != batch.xxh3:
+                    return False
+            if opened.read(1):
+                return False
+    return True
 
 
 def _skip(opened: Input, count: int) -> None:

@@ -49,11 +49,16 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
                 f"import {spec.import_id!r} is load {entry.id}, of other files or options:\n" + _describe(different),
                 hint="another --import-id is another import",
             )
-    finished = [e for e in mine if e.finished and not _differences(e, definition)]
+    finished = [e for e in mine if e.finished and not _differences(e, definition) and e.id not in prepared.unlike]
     if finished and not spec.again:
         return finished[-1]
     _check_range(entries, definition, prepared, again={e.id for e in finished})
     return None
+
+
+def is_untouched(entry: Entry, definition: Definition) -> bool:
+    """Whether the files of a finished load are the same by name, size and time, so that nobody need read them."""
+    return _files(entry) == _files(definition)
 
 
 def _check_range(entries: list[Entry], definition: Definition, prepared: Prepared, again: set[int]) -> None:
@@ -93,7 +98,9 @@ def _differences(entry: Entry, definition: Definition) -> dict[str, tuple[Any, A
     same = [_content(f) for f in _files(entry)] == [_content(f) for f in _files(definition)]
     if "files" in different and entry.finished and same:
         del different["files"]
-    different.pop("source_relation", None)
+    # What a person called the files is told by their paths; how finished ones were cut does not matter any more.
+    for name in ("source_relation", *(("batch_bytes", "batch_rows", "forget") if entry.finished else ())):
+        different.pop(name, None)
     return different
 
 

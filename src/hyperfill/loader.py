@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import psycopg
 
@@ -29,6 +30,9 @@ from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 
 
+_Ready = tuple[Batch, "Future[bytes | memoryview | None]"]
+
+
 class LoadWorker(Worker):
     """Loads batches, one after another. Not to be used by two threads."""
 
@@ -36,11 +40,11 @@ class LoadWorker(Worker):
         self,
         load: LoadOrder,
         task: Task,
-        take: Callable[[], Batch | None],
+        take: Callable[[bool], Batch | None],
         stop: Stop,
         tell: Callable[[Event], None],
     ) -> None:
-        """`take` waits for the next batch; None when there is none."""
+        """`take(True)` waits for the next batch, None when there will be none; `take(False)` does not wait."""
         super().__init__(task, stop, tell)
         self._load = load
         self._order = load.order
@@ -50,13 +54,24 @@ class LoadWorker(Worker):
         self._guard = Guard(load.order)
 
     def run(self) -> None:
-        """Load what comes until nothing more does."""
+        """Load what comes until nothing more does. While a batch is sent, the next one is encoded if it is there."""
         number = 0
-        while (batch := self._take()) is not None:
-            number += 1
-            self._load_one(batch, number)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encode") as pool:
+            ready: _Ready | None = None
+            while not self._stop.drain.is_set():
+                ready = ready or self._next(pool, wait=True)
+                if ready is None:
+                    return
+                batch, encoded = ready[0], ready[1].result()
+                ready = self._next(pool, wait=False)
+                number += 1
+                self._load_one(batch, encoded, number)
 
-    def _load_one(self, batch: Batch, number: int) -> None:
+    def _next(self, pool: ThreadPoolExecutor, *, wait: bool) -> _Ready | None:
+        batch = self._take(wait)
+        return None if batch is None else (batch, pool.submit(self._loader.encode, batch))
+
+    def _load_one(self, batch: Batch, encoded: bytes | memoryview | None, number: int) -> None:
         since, count = time.monotonic(), 0
         while True:
             if self._stop.cancel.is_set():
@@ -64,7 +79,7 @@ class LoadWorker(Worker):
             try:
                 _, target = self._open(self._order)
                 self._make_room(target, batch)
-                self._loader.load(target, batch)
+                self._loader.load(target, batch, encoded)
                 self._tell(Event("loaded", self._task.number, self._order.backfill, number))
                 return
             except CommitUnknown:

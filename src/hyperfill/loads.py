@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import psycopg
@@ -37,6 +36,7 @@ class Batch:
     line: int
     rows: int
     data: bytes
+    xxh3: bytes
 
     @property
     def length(self) -> int:
@@ -50,7 +50,7 @@ class Batch:
             "start": self.start,
             "length": self.length,
             "line": self.line,
-            "sha256": sha256(self.data).digest(),
+            "xxh3": self.xxh3,
             "rows": self.rows,
         }
 
@@ -63,7 +63,7 @@ class Loaded:
     length: int
     line: int
     rows: int
-    sha256: bytes
+    xxh3: bytes
 
     @property
     def end(self) -> int:

@@ -16,6 +16,7 @@ from hyperfill import (
     catalog,
     encode,
     ledger,
+    loads,
     mapping,
     preflight,
     preflight_chunks,
@@ -24,12 +25,12 @@ from hyperfill import (
     preflight_rows,
     session,
 )
-from hyperfill.archives import Inputs
+from hyperfill.archives import ArchiveError, Inputs
 from hyperfill.batch import FileFormat, LoadOrder
 from hyperfill.catalog import Hypertable, Server, quote_name
 from hyperfill.errors import Finding, Refused, first_line
-from hyperfill.files import SeenFile, look, readable
-from hyperfill.loaded_before import find_load
+from hyperfill.files import SeenFile, look, readable, same_content
+from hyperfill.loaded_before import find_load, is_untouched
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
@@ -147,10 +148,26 @@ class _Preparation(Preparation[LoadSpec]):
         result.definition = self.define(hypertable, times)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
-            result.entry = self.attempt("ledger", lambda: find_load(target, result))
+            result.entry = self.attempt("ledger", lambda: self.find(target))
         if span is not None and result.entry is None:
             self.look(lambda: self.overlap(target, server, hypertable, axis, span))
         self.choose(hypertable, span, times)
+
+    def find(self, target: Connection) -> ledger.Entry | None:
+        """The load that this command means. One that is finished must have brought these files byte by byte."""
+        result, definition = self.result, self.result.definition
+        assert definition is not None
+        while (entry := find_load(target, result)) is not None and entry.finished:
+            if is_untouched(entry, definition) or self.spec.limit is not None:
+                break
+            done = {file.id: loads.done(target, entry.id, file.id) for file in self.found.files}
+            try:
+                if same_content(self.found.files, done):
+                    break
+            except ArchiveError as error:
+                raise Refused(error.message, hint=error.hint) from None
+            result.unlike.add(entry.id)
+        return entry
 
     # -- columns -----------------------------------------------------------------------------------------------
 

@@ -242,8 +242,9 @@ def test_what_was_loaded_is_not_loaded_twice(loading: Loading) -> None:
     loading.done(path)
     code, report, _ = loading.load(path)
     assert (code, report["state"]) == (0, "nothing")
-    code, report, _ = loading.load(loading.file("copy-of-a.csv", rows(100)))
-    assert (code, report["state"]) == (0, "nothing")
+    for other in (["--batch-size", "1kB", path], [loading.file("copy-of-a.csv", rows(100))]):
+        code, report, _ = loading.load(*other)
+        assert (code, report["state"]) == (0, "nothing")
     assert loading.count() == 100
     loading.done("--again", path)
     assert loading.count() == 200
@@ -366,3 +367,30 @@ def test_a_line_end_of_another_kind_is_a_bad_row_wherever_a_batch_begins(loading
     loading.done("--max-rejects", "2", path, code=6)
     assert loading.query("SELECT line FROM hyperfill.rejects ORDER BY line") == [(8,), (21,)]
     assert ids(loading) == [n for n in range(40) if n not in (7, 20)]
+
+
+def test_files_that_only_look_the_same_are_loaded(loading: Loading) -> None:
+    """Of the same size, with the same beginning and end."""
+    content = rows(20_000)
+    loading.done(loading.file("a.csv", content))
+    other = content.replace("value 10000\n", "VALUE 10000\n")
+    assert len(other) == len(content)
+    for name in ("b.csv", "a.csv"):
+        report = loading.done(loading.file(name, other))
+        assert (report["state"], report["rows_copied"]) == ("done" if name == "b.csv" else "nothing", 20_000)
+    assert loading.count("value = 'VALUE 10000'") == 1
+    assert loading.done(loading.file("c.csv", content))["state"] == "nothing"
+
+
+def test_deferred_constraints_are_checked_with_the_rows(loading: Loading) -> None:
+    loading.sql(
+        "CREATE TABLE known (value text PRIMARY KEY)",
+        "INSERT INTO known SELECT 'value ' || n FROM generate_series(0, 99) AS n WHERE n % 10 <> 0",
+        "ALTER TABLE m ADD FOREIGN KEY (value) REFERENCES known DEFERRABLE INITIALLY DEFERRED",
+    )
+    path = loading.file("a.csv", rows(100))
+    code, report, _ = loading.load(path)
+    assert code == 4
+    assert report["failed_batches"][0]["sqlstate"] == "23503"
+    report = loading.done("--max-rejects", "10", path, code=6)
+    assert (report["rows_copied"], report["rows_rejected"]) == (90, 10)

@@ -184,3 +184,15 @@ def test_a_batch_that_failed_is_loaded_when_the_cause_is_mended(loading: Loading
     report = loading.done("--batch-size", "5kB", path)
     assert report["rows_copied"] == 2000
     assert loading.query("SELECT count(*), count(DISTINCT id) FROM m") == [(2000, 2000)]
+
+
+def test_a_file_that_is_replaced_before_its_turn_is_not_loaded(loading: Loading) -> None:
+    first = loading.file("a.csv", "time,id,value\n" + rows(ROWS))
+    second = loading.file("b.csv", "time,id,value\n" + rows(10, first=ROWS))
+    running = start(loading, second, "--header", first)
+    until(lambda: batches(loading) > 2)
+    loading.file("b.csv.new", "time,value,id\n" + rows(10, first=ROWS))
+    (loading.folder / "b.csv.new").rename(second)
+    assert running.process.wait(90) == 4
+    assert "changed since it was looked at" in running.stderr
+    assert loading.count(f"id >= {ROWS}") == 0

@@ -79,7 +79,7 @@ CREATE TABLE hyperfill.batches (
     start bigint NOT NULL,                  -- byte offset
     length bigint NOT NULL,
     line bigint NOT NULL,                   -- number of its first line
-    sha256 bytea NOT NULL,
+    xxh3 bytea NOT NULL,                    -- 128 bits: of its bytes, to notice another file
     state text NOT NULL CHECK (state IN ('done', 'failed')),
     -- read = copied + skipped + outside + rejected
     rows_read bigint NOT NULL,
