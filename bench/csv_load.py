@@ -45,7 +45,9 @@ SETTINGS = {
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "1h",
-    "autovacuum": "off",
+    # On, for a load leaves most of ANALYZE to it where it is; but asleep for the hour.
+    "autovacuum": "on",
+    "autovacuum_naptime": "1h",
 }
 _TOLD = (*SETTINGS, "wal_level", "wal_compression", "jit", "max_connections")
 

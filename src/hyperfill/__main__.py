@@ -39,6 +39,9 @@ def main() -> None:
         if wants_json(arguments):
             print_failure("incomplete", f"interrupted by signal {left.signum}; nothing was written")
         code = 128 + left.signum
+    # All is said: one signal more must not change how we left.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
     sys.exit(code)
 
 

@@ -6,8 +6,6 @@ it is loaded or it is not, and loading it again finds out which.
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -16,11 +14,11 @@ import psycopg
 from psycopg import sql
 
 from hyperfill import loads, policies
-from hyperfill.csvrows import count_lines, first_break, row_spans
 from hyperfill.dialect import Dialect
 from hyperfill.encode import Encoder
-from hyperfill.errors import WindowError, first_line
-from hyperfill.loads import Batch, Figures, Reject
+from hyperfill.errors import WindowError
+from hyperfill.loads import Batch, Figures
+from hyperfill.narrowing import BadRow, RowMap, is_of_a_row, narrow
 from hyperfill.relay import RelayError, Throttle, feed
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
@@ -30,9 +28,6 @@ from hyperfill.window import Order, begin, check_identity, commit, on, rollback,
 # A larger batch is a single row: reading it on the client would hold it several times over.
 _LARGEST_ENCODED = 32 << 20
 _SHOWN = 20  # lines outside of the range that an error names
-_OTHER_END = "the row ends with another kind of line end than the file's others"
-# Errors that belong to a row: bad data, constraints, a trigger's RAISE, a value that no index can hold.
-_ROW_CLASSES = ("22", "23", "54", "P0")
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,6 @@ class LoadOrder:
     time_zone: str
     date_style: str
     sets_times: bool = field(default=False)  # whether zone and style differ from what every session has
-
-
-class _Bad(Exception):
-    """Rows that the target would not take, as the server said it."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class BatchLoader:
@@ -143,14 +130,13 @@ class BatchLoader:
             if gentle:
                 target.execute("SAVEPOINT hyperfill")
             return self._attempt(target, batch, data, batch.rows), encoded
-        except _Bad as bad:
+        except BadRow as bad:
             error = bad.error
-        if self._load.on_conflict == "skip" and error.sqlstate == "23505" and not self._staging:
+        if self._meets_conflicts(error):
             target.execute("ROLLBACK TO hyperfill")
-            self._staging = True
             try:
                 return self._attempt(target, batch, data, batch.rows), encoded
-            except _Bad as bad:
+            except BadRow as bad:
                 error = bad.error
         if self._load.max_rejects == 0:
             raise self._explain(batch, error, encoded)
@@ -158,14 +144,14 @@ class BatchLoader:
         return self._narrow(target, batch), "server"
 
     def _attempt(self, target: Connection, batch: Batch, data: bytes | memoryview, rows: int) -> Figures:
-        """Copy some rows of a batch. Raises `_Bad` where a row is at fault, `WindowError` for anything else."""
+        """Copy some rows of a batch. Raises `BadRow` where a row is at fault, `WindowError` for anything else."""
         try:
             if self._staging or (self._load.span is not None and self._load.order.has_triggers):
                 return self._through_stage(target, batch, data, rows)
             taken = self._send(target, self._into(batch, self._relation.identifier, data, self._condition()), data)
         except psycopg.Error as error:
-            if error.sqlstate is not None and error.sqlstate[:2] in _ROW_CLASSES:
-                raise _Bad(error) from error
+            if is_of_a_row(error):
+                raise BadRow(error) from error
             raise translate(error, "target") from error
         if self._load.span is None or taken >= rows:
             return Figures(copied=taken)
@@ -257,8 +243,8 @@ class BatchLoader:
     def _refuse_outside(self, batch: Batch, count: int, numbers: list[int]) -> None:
         if self._load.outside == "skip":
             return
-        lines = self._lines(batch)
-        listed = ", ".join(str(lines[n - 1][2]) for n in numbers[:_SHOWN])
+        lines = self._rows(batch).lines if numbers else []
+        listed = ", ".join(str(lines[n - 1]) for n in numbers[:_SHOWN])
         more = f" and {count - _SHOWN:,} more" if count > _SHOWN and numbers else ""
         where = f"line{'s' if count > 1 else ''} {listed}{more}" if numbers else f"from line {batch.line} on"
         raise WindowError(
@@ -269,106 +255,40 @@ class BatchLoader:
 
     # -- bad rows ----------------------------------------------------------------------------------------------
 
-    def _lines(self, batch: Batch) -> list[tuple[int, int, int]]:
-        """Of each row: where it begins and ends in the batch, and its line in the file."""
-        eol = self._load.files[batch.file].eol
-        found, line = [], batch.line
-        for start, end in row_spans(batch.data, self._load.dialect, eol):
-            found.append((start, end, line))
-            line += max(1, count_lines(batch.data[start:end], eol))
-        return found
-
-    def _at(self, error: psycopg.Error, lines: list[tuple[int, int, int]], eol: bytes, *, binary: bool) -> int | None:
-        """The row that the server's COPY was at, counted from 0; None if it does not say."""
-        context = (error.diag.context or "").replace(self._relation.name, "", 1).replace("hyperfill_stage", "", 1)
-        match = re.search(r"^COPY [^\d\"]*(\d+)", context, re.MULTILINE)
-        if match is None:
-            return None
-        number = int(match[1])
-        if binary:
-            return number - 1 if 0 < number <= len(lines) else None
-        # The server counts lines from 1, and has read the row's last one when it complains.
-        first = lines[0][2]
-        if number > 1 and eol == b"\n":
-            # As long as it has seen no line end, it does not know that those in the quotes of the first row are some.
-            number += (lines[1][2] if len(lines) > 1 else first + 1) - first - 1
-        ends = [*(begin - first for _, _, begin in lines[1:]), 1 << 62]
-        return min(bisect_left(ends, number), len(lines) - 1)
+    def _rows(self, batch: Batch) -> RowMap:
+        return RowMap(batch, self._load.dialect, self._load.files[batch.file].eol)
 
     def _explain(self, batch: Batch, error: psycopg.Error, encoded: str) -> WindowError:
         """What the server said, with the place in the file."""
         found = translate(error, "target")
-        lines = self._lines(batch)
-        at = (
-            self._at(error, lines, self._load.files[batch.file].eol, binary=encoded == "client")
-            if not self._staging or error.sqlstate != "23505"
-            else None
-        )
+        rows, path = self._rows(batch), self._load.files[batch.file].path
+        at = rows.at(error, self._relation.name, 0, len(rows), binary=encoded == "client")
         if at is None:
-            place = f"{self._load.files[batch.file].path} lines {batch.line} to {lines[-1][2]}"
+            place = f"{path} lines {batch.line} to {rows.lines[-1]}"
         else:
-            start, end, line = lines[at]
-            offset = batch.start + start
-            if error.sqlstate == "22021":
-                offset += _bad_byte(batch.data[start:end], self._load.dialect)
-            place = f"{self._load.files[batch.file].path} line {line} (byte {offset})"
+            offset = rows.offset(at) + (_bad_byte(rows.row(at), self._load.dialect) if error.sqlstate == "22021" else 0)
+            place = f"{path} line {rows.lines[at]} (byte {offset})"
         found.message = f"{place}: {found.message}"
         found.hint = error.diag.message_hint or _HINTS.get(error.sqlstate or "") or found.hint
         return found
 
     def _narrow(self, target: Connection, batch: Batch) -> Figures:
         """Place every row that the target takes, and enter the others as rejected; in the batch's transaction."""
-        lines = self._lines(batch)
-        bad: list[Reject] = []
-        figures = Figures()
+        rows, allowed = self._rows(batch), self._load.max_rejects
 
         def attempt(first: int, last: int) -> Figures:
-            data = memoryview(batch.data)[lines[first][0] : lines[last - 1][1]]
-            return self._attempt(target, batch, data, last - first)
+            return self._attempt(target, batch, rows.bytes_of(first, last), last - first)
 
-        eol = self._load.files[batch.file].eol
-        stack = [(0, len(lines))]
-        while stack:
-            first, last = stack.pop()
-            if first >= last:
-                continue
-            start, end, line = lines[first]
-            kind = first_break(batch.data[start:end], self._load.dialect)[1]
-            if kind not in (None, eol):
-                # In the file an error, but a COPY that begins with this row would take its line end for the file's.
-                bad.append(Reject(batch.start + start, line, batch.data[start:end], "22P04", _OTHER_END))
-                stack.append((first + 1, last))
-                continue
-            target.execute("SAVEPOINT hyperfill_rows")
-            try:
-                figures += attempt(first, last)
-                target.execute("RELEASE hyperfill_rows")
-                continue
-            except _Bad as found:
-                target.execute("ROLLBACK TO hyperfill_rows")
-                target.execute("RELEASE hyperfill_rows")
-                error = found.error
-            if self._load.on_conflict == "skip" and error.sqlstate == "23505" and not self._staging:
-                self._staging = True
-                stack.append((first, last))
-                continue
-            if last - first == 1:
-                start, end, line = lines[first]
-                message = first_line(error)
-                bad.append(Reject(batch.start + start, line, batch.data[start:end], error.sqlstate, message))
-                if len(bad) > self._load.max_rejects:
-                    break
-                continue
-            part = [(s - lines[first][0], e, line) for s, e, line in lines[first:last]]
-            at = self._at(error, part, eol, binary=False)
-            # In the order of the file: of two rows with one key the first is the good one.
-            if at is None or (at == 0 and error.sqlstate == "23503"):
-                middle = (first + last) // 2
-                stack += [(middle, last), (first, middle)]
-            else:
-                stack += [(first + at + 1, last), (first + at, first + at + 1), (first, first + at)]
-        loads.add_rejects(target, self._load.order.backfill, batch, bad, self._load.max_rejects)
+        figures, bad = narrow(target, rows, self._relation.name, attempt, self._meets_conflicts, allowed)
+        loads.add_rejects(target, self._load.order.backfill, batch, bad, allowed)
         return figures + Figures(rejected=len(bad))
+
+    def _meets_conflicts(self, error: psycopg.Error) -> bool:
+        """Whether rows are to go through a temporary table from now on, because some have keys that are there."""
+        if self._load.on_conflict != "skip" or error.sqlstate != "23505" or self._staging:
+            return False
+        self._staging = True
+        return True
 
 
 def _bad_byte(row: bytes, dialect: Dialect) -> int:

@@ -89,15 +89,18 @@ def _is_this(entry: Entry, definition: Definition, import_id: str | None) -> boo
     if entry.finished:
         # The same content wherever it lies.
         return [_content(f) for f in theirs] == [_content(f) for f in ours] and not _is_stream(entry)
-    return bool({f["path"] for f in theirs} & {f["path"] for f in ours})
+    names = {f["path"] for f in theirs} & {f["path"] for f in ours}
+    return bool(names) or (not _is_stream(entry) and bool({_content(f) for f in theirs} & {_content(f) for f in ours}))
 
 
 def _differences(entry: Entry, definition: Definition) -> dict[str, tuple[Any, Any]]:
     """What is asked for otherwise. Of what is finished the names of files no longer matter, only what is in them."""
     different = entry.differences(definition)
-    same = [_content(f) for f in _files(entry)] == [_content(f) for f in _files(definition)]
-    if "files" in different and entry.finished and same:
-        del different["files"]
+    if "files" in different:
+        # Of what is finished, what is in the files; of the rest, of which half is unread, also when they were written.
+        key = _content if entry.finished else _unchanged
+        if [key(f) for f in _files(entry)] == [key(f) for f in _files(definition)]:
+            del different["files"]
     # What a person called the files is told by their paths; how finished ones were cut does not matter any more.
     for name in ("source_relation", *(("batch_bytes", "batch_rows", "forget") if entry.finished else ())):
         different.pop(name, None)
@@ -110,6 +113,10 @@ def _files(definition: Definition) -> list[dict[str, Any]]:
 
 def _content(file: dict[str, Any]) -> tuple[Any, Any]:
     return file.get("size"), file.get("edges")
+
+
+def _unchanged(file: dict[str, Any]) -> tuple[Any, ...]:
+    return (*_content(file), file.get("modified"), file["path"] if "size" not in file else None)
 
 
 def _is_stream(entry: Entry) -> bool:

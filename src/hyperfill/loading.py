@@ -5,19 +5,23 @@ A dump's files are windows, and their story is that of a backfill. Each step can
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 from psycopg import sql
 
 from hyperfill import finish, holds, ledger, loads, settle
-from hyperfill.archives import Inputs
+from hyperfill.archives import ArchiveError, Inputs
 from hyperfill.backfill import State, hold, refuse, register, release, remind
 from hyperfill.caggs import merge
 from hyperfill.control import Control
+from hyperfill.csvrows import CsvError
 from hyperfill.engine import Crew
 from hyperfill.errors import (
     EXIT_OK,
@@ -186,6 +190,7 @@ def _clear(
             failure = watch(control, crew, [base.order], None, observer, signals, {})
         finally:
             crew.close()
+    control.keep([base.order], must=True)
     base.entry = ledger.entries(control.connection, ids=[base.entry.id])[0]
     if failure is None and base.entry.done < base.entry.total and not signals.count:
         failure = Incomplete("the range is not cleared: nothing is loaded before it is")
@@ -248,7 +253,14 @@ def _complete(
     if not complete:
         if error is not None:
             code = "policies-on" if isinstance(error, PoliciesOn) else "load"
-            findings.append(Finding("error", code, error.message, error.hint, base.table))
+            hint = error.hint
+            if isinstance(error, CsvError | ArchiveError):
+                hint = f"{hint}; " if hint else ""
+                hint += (
+                    "what was loaded stays, and a mended file is another file: give this load up with hyperfill clean "
+                )
+                hint += f"--backfill {entry.id} --force, and load it with --start and --end, or without what is there"
+            findings.append(Finding("error", code, error.message, hint, base.table))
             observer.findings(findings[-1:])
         reminder = holds.reminder(target, order.target.relation)
         findings += [replace(reminder, table=base.table)] if reminder else []
@@ -283,10 +295,12 @@ def write_rejects(target: Connection, load: int, path: Path, prepared: PreparedL
     loaded.
     """
     heads = {file.id: file.head for file in prepared.files}
+    path = path.resolve()  # through a link, which stays
     rows_path = path.with_name(path.name + ".rows")
-    parts = [p.with_name(p.name + ".part") for p in (path, rows_path)]
+    parts: list[Path] = []
     try:
-        with parts[0].open("wb") as reasons, parts[1].open("wb") as rows:
+        with ExitStack() as stack:
+            reasons, rows = (stack.enter_context(_beside(place, parts)) for place in (path, rows_path))
             reasons.write(b"file,line,byte_offset,sqlstate,message,row\n")
             last = -1
             for name, number, line, start, sqlstate, message, row in loads.rejects(target, load):
@@ -297,13 +311,27 @@ def write_rejects(target: Connection, load: int, path: Path, prepared: PreparedL
                 rows.write(raw if raw.endswith((b"\n", b"\r")) else raw + b"\n")
                 fields = (name, str(line), str(start), sqlstate or "", message)
                 reasons.write(b",".join([*(_quoted(f.encode()) for f in fields), _quoted(raw.rstrip(b"\r\n"))]) + b"\n")
-        for part, final in zip(parts, (path, rows_path), strict=True):
+        for part, final in zip(list(parts), (path, rows_path), strict=True):
             part.replace(final)
+            parts.remove(part)
     except OSError as error:
         raise HyperfillError(
-            f"the rejected rows cannot be written to {error.filename or path}: {error.strerror}",
+            f"the rejected rows cannot be written to {path}: {error.strerror}",
             hint="they are in the ledger: run the same command again with another --rejects",
         ) from None
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _beside(path: Path, made: list[Path]) -> IO[bytes]:
+    """A new file in the same folder, of a name that nobody has, with the rights that a new file would have."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    made.append(Path(name))
+    mask = os.umask(0)
+    os.umask(mask)
+    os.fchmod(descriptor, 0o666 & ~mask)
+    return os.fdopen(descriptor, "wb")
 
 
 def _quoted(field: bytes) -> bytes:

@@ -35,6 +35,7 @@ from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
 from hyperfill.spec import LoadSpec
+from hyperfill.sql import query
 from hyperfill.survey import Axis, occupied_cells, survey
 from hyperfill.timeline import Span
 from hyperfill.window import MovedColumn, Order
@@ -123,7 +124,7 @@ class _Preparation(Preparation[LoadSpec]):
         if span is not None:
             self.look(lambda: preflight.locks(target, server, hypertable, self.jobs))
         if spec.on_conflict == "skip" or (span is not None and triggers.any):
-            self.look(lambda: self.staging(target, server))
+            self.look(lambda: self.staging(target, server, hypertable))
         if not self.inputs.resumable:
             self.note([Finding("warning", "stream", _STREAM)])
         columns = tuple(MovedColumn(name, name) for name in self.found.columns[files[0].id])
@@ -246,8 +247,22 @@ class _Preparation(Preparation[LoadSpec]):
         text = "drops what is older than its cutoff as soon as it is turned on again, whatever the files bring"
         return [Finding("warning", "retention", f"the {job} {text}") for job in jobs]
 
-    def staging(self, target: Connection, server: Server) -> list[Finding]:
+    def staging(self, target: Connection, server: Server, hypertable: Hypertable) -> list[Finding]:
         """Whether rows can go through a temporary table, where they have to."""
+        dropping = [
+            quote_name(str(row[0]))
+            for row in target.execute(query("load/before_triggers"), {"oid": hypertable.relation.oid}).fetchall()
+        ]
+        if dropping and self.spec.on_conflict == "skip" and self.spec.triggers == "fire":
+            return [
+                Finding(
+                    "error",
+                    "triggers",
+                    f"--on-conflict skip: a row that a trigger drops ({', '.join(dropping)}) could not be told from "
+                    "one that is there already",
+                    hint="--triggers off, or drop the rows before",
+                )
+            ]
         if preflight.row(target, "load/may_stage")[0]:
             return []
         role, database = quote_name(server.user), quote_name(server.database)

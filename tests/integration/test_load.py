@@ -394,3 +394,57 @@ def test_deferred_constraints_are_checked_with_the_rows(loading: Loading) -> Non
     assert report["failed_batches"][0]["sqlstate"] == "23503"
     report = loading.done("--max-rejects", "10", path, code=6)
     assert (report["rows_copied"], report["rows_rejected"]) == (90, 10)
+
+
+def test_many_bad_rows_and_codes_of_users(loading: Loading) -> None:
+    """A constraint that raises with a code of its own; one row of twenty is bad."""
+    loading.sql(
+        "CREATE FUNCTION fine(id bigint) RETURNS bool LANGUAGE plpgsql AS"
+        " $$ BEGIN IF id % 20 = 7 THEN RAISE 'no %', id USING ERRCODE = 'ZZ999'; END IF; RETURN true; END $$",
+        "ALTER TABLE m ADD CHECK (fine(id))",
+    )
+    path = loading.file("a.csv", rows(20_000))
+    code, report, _ = loading.load(path)
+    assert code == 4
+    assert "line 8 (byte" in report["failed_batches"][0]["message"]
+    report = loading.done("--max-rejects", "1000", path, code=6)
+    assert (report["rows_copied"], report["rows_rejected"]) == (19_000, 1000)
+    assert loading.query("SELECT DISTINCT sqlstate FROM hyperfill.rejects") == [("ZZ999",)]
+    assert loading.count("id % 20 = 7") == 0
+
+
+def test_dropped_rows_are_not_taken_for_conflicts(loading: Loading) -> None:
+    loading.sql(
+        "CREATE UNIQUE INDEX ON m (time, id)",
+        "CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.id % 10 = 3 THEN RETURN NULL; END IF; RETURN NEW; END'",
+        "CREATE TRIGGER t BEFORE INSERT ON m FOR EACH ROW EXECUTE FUNCTION drop_some()",
+    )
+    path = loading.file("a.csv", rows(100))
+    assert loading.refused("--on-conflict", "skip", path) == {"triggers"}
+    report = loading.done("--on-conflict", "skip", "--triggers", "off", path)
+    assert report["rows_copied"] == 100
+
+
+def test_the_rejects_file_harms_no_other_file(loading: Loading) -> None:
+    bad = rows(3) + "x\n"
+    paths = [loading.file(name, bad) for name in ("out.part", "out.rows.part", "in.csv")]
+    out = loading.folder / "out"
+    link = loading.folder / "link"
+    link.symlink_to(out)
+    for place in (paths[0], "/dev/null", str(loading.folder)):
+        code, _, errors = loading.load("--max-rejects", "1", "--rejects", place, paths[0])
+        assert code == 2, errors
+    loading.done("--max-rejects", "1", "--rejects", str(link), paths[0], code=6)
+    assert link.is_symlink()
+    assert out.read_text().count("\n") == 2
+    assert (loading.folder / "out.rows").read_text() == "x\n"
+    assert [Path(p).read_text() for p in paths] == [bad] * 3
+    assert sorted(p.name for p in loading.folder.iterdir()) == [
+        "in.csv",
+        "link",
+        "out",
+        "out.part",
+        "out.rows",
+        "out.rows.part",
+    ]

@@ -196,3 +196,14 @@ def test_a_file_that_is_replaced_before_its_turn_is_not_loaded(loading: Loading)
     assert running.process.wait(90) == 4
     assert "changed since it was looked at" in running.stderr
     assert loading.count(f"id >= {ROWS}") == 0
+
+
+def test_a_file_that_was_only_moved_is_the_same(loading: Loading) -> None:
+    path = loading.file("a.csv", rows(ROWS))
+    running = start(loading, path)
+    until(lambda: batches(loading) > 2)
+    running.end()
+    until(lambda: sessions(loading) == 0)
+    moved = loading.folder / "moved.csv"
+    Path(path).rename(moved)
+    finish(loading, str(moved))

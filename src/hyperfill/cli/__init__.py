@@ -17,7 +17,7 @@ from hyperfill.cli.output import print_error, say
 from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.early import print_failure, wants_json
-from hyperfill.errors import HyperfillError, Interrupted, Refused, UsageError
+from hyperfill.errors import HyperfillError, Incomplete, Interrupted, Refused, UsageError, first_line, is_transient
 
 app = App(
     name="hyperfill",
@@ -188,6 +188,12 @@ def invoke(arguments: list[str]) -> int:
     except Exception as error:
         if "HYPERFILL_TRACEBACK" in os.environ:
             raise
+        if is_transient(error):
+            text = f"a server went away: {first_line(error)}"
+            say(f"hyperfill: {text}")
+            say("  whatever was not done is as before, run the same command again")
+            fail("incomplete", text, "run the same command again")
+            return Incomplete.exit_code
         say(f"hyperfill: unexpected {type(error).__name__}: {error}")
         say("  this is a defect; HYPERFILL_TRACEBACK=1 shows where")
         fail("incomplete", f"unexpected {type(error).__name__}: {error}")

@@ -229,9 +229,9 @@ def check_rejects(path: Path | None, files: Sequence[Path]) -> None:
         return
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"--rejects {path}: {path.parent} is no folder that can be written to")
-    for place in (path, path.with_name(path.name + ".rows")):
-        if place.is_dir():
-            raise UsageError(f"--rejects {place} is a folder")
+    for place in (path, path.resolve().with_name(path.resolve().name + ".rows")):
+        if place.exists() and not place.is_file():
+            raise UsageError(f"--rejects {place} is no file")
         if place.exists() and any(place.samefile(file) for file in files):
             raise UsageError(f"--rejects {place} is one of the files to load")
 
@@ -293,7 +293,7 @@ def print_report(report: LoadReport, spec: LoadSpec) -> None:
         say(f"  failed{code}: {failed.get('message')}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
-    if report.state == "incomplete":
+    if report.state == "incomplete" and not any(f.code == "load" for f in report.findings):
         say("  run the same command again to continue" if not report.failed else "  mend that, and run it again")
 
 

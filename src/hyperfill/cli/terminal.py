@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -75,10 +76,12 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
     """Backfills with their bars, and the windows that are being moved."""
     parts: list[RenderableType] = []
     for entry in snapshot.entries:
-        mine = Snapshot((entry,), tuple(a for a in snapshot.activity if a.backfill == entry.id), snapshot.taken)
+        mine = replace(
+            snapshot, entries=(entry,), activity=tuple(a for a in snapshot.activity if a.backfill == entry.id)
+        )
         title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
         parts.append(title + Text(f"  {entry.bounds}", style="dim not bold"))
-        state = _state(mine)
+        state = "loading" if rate is not None and entry.kind == "load" and not entry.complete else _state(mine)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(
             Text(""),
