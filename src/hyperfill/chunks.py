@@ -86,6 +86,10 @@ class ChunkMaker:
             # An empty chunk would be left behind: the plan only knows that there may be a row.
             self._attempt(source, target, ordinal, inside)
 
+    def cells(self, ordinals: Iterable[int]) -> int:
+        """In how many chunks, there already or to be made, these places lie."""
+        return len({self._grid.cell(ordinal) for ordinal in ordinals})
+
     def create_at(self, source: RowSource, target: Connection, ordinals: Iterable[int]) -> None:
         """Create the chunks of rows that are known to come, where this worker knows of none."""
         for ordinal in ordinals:

@@ -49,11 +49,26 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
                 f"import {spec.import_id!r} is load {entry.id}, of other files or options:\n" + _describe(different),
                 hint="another --import-id is another import",
             )
-    finished = [e for e in mine if e.finished and not _differences(e, definition) and e.id not in prepared.unlike]
+    # Those of the same range, with whatever options: the caller looks at every byte, then at the options.
+    finished = [e for e in mine if e.finished and e.id not in prepared.unlike and _same_range(e, definition)]
     if finished and not spec.again:
         return finished[-1]
     _check_range(entries, definition, prepared, again={e.id for e in finished})
     return None
+
+
+def check_options(entry: Entry, definition: Definition) -> None:
+    """Raise `LedgerConflict` if a finished load brought the same files with other options: they are there already."""
+    different = _differences(entry, definition)
+    if different:
+        raise LedgerConflict(
+            f"load {entry.id} has brought these files with other options:\n" + _describe(different),
+            hint="--again loads them anew, beside what is there",
+        )
+
+
+def _same_range(entry: Entry, definition: Definition) -> bool:
+    return (entry.range_start, entry.range_end) == (definition.range_start, definition.range_end)
 
 
 def is_untouched(entry: Entry, definition: Definition) -> bool:

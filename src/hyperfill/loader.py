@@ -23,7 +23,7 @@ from hyperfill.errors import (
     first_line,
 )
 from hyperfill.loads import Batch
-from hyperfill.sampling import Rows, ordinals
+from hyperfill.sampling import MANY, Rows, ordinals
 from hyperfill.window import CommitUnknown, rollback
 from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window_error
 
@@ -130,6 +130,8 @@ class LoadWorker(Worker):
         rows = Rows(batch.data, batch.rows, self._load.dialect, form.eol, form.columns)
         times = (self._load.time_zone, self._load.date_style) if self._load.sets_times else None
         places = ordinals(target, self._order, rows.column(column), times)
+        if self._maker.cells(places) > 1:
+            places = ordinals(target, self._order, rows.column(column, MANY), times)
         if self._load.span is not None:
             places = [at for at in places if self._load.span.contains(at)]
         self._maker.create_at(rows, target, places)

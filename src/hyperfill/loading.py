@@ -67,7 +67,7 @@ class LoadReport:
     def exit_code(self) -> int:
         if self.state == "incomplete":
             return 128 + self.signum if self.signum is not None else Incomplete.exit_code
-        rejected = self.state == "done" and self.entry is not None and self.entry.rows_rejected
+        rejected = self.state in ("done", "nothing") and self.entry is not None and self.entry.rows_rejected
         return EXIT_REJECTED_ROWS if rejected else EXIT_OK
 
     def as_json(self) -> dict[str, Any]:
@@ -115,6 +115,8 @@ def _load(prepared: PreparedLoad, spec: LoadSpec, limits: Limits, observer: Obse
         if not base.empty:
             register(control.connection, base, find_load, lambda c, number: _enter(c, number, prepared, spec))
         if base.empty or (base.entry is not None and base.entry.finished):
+            if base.entry is not None and base.entry.rows_rejected and spec.rejects is not None:
+                write_rejects(control.connection, base.entry.id, spec.rejects, prepared)
             return _nothing(prepared)
         assert base.entry is not None and base.order is not None
         if not loads.try_alone(control.connection, base.entry.id):

@@ -170,7 +170,7 @@ def add_rejects(connection: Connection, load: int, batch: Batch, rejects: Sequen
             f"there are more than --max-rejects {allowed:,}",
             sqlstate=first.sqlstate,
             server="target",
-            hint="look at the rows that were rejected so far, mend the cause, or allow more; then run the same command",
+            hint="of this batch nothing was kept; mend the cause, or allow more, and run the same command again",
         )
     for one in rejects:
         message = one.message.replace("\0", "")

@@ -30,7 +30,7 @@ from hyperfill.batch import FileFormat, LoadOrder
 from hyperfill.catalog import Hypertable, Server, quote_name
 from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.files import SeenFile, look, readable, same_content
-from hyperfill.loaded_before import find_load, is_untouched
+from hyperfill.loaded_before import check_options, find_load, is_untouched
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
@@ -160,10 +160,12 @@ class _Preparation(Preparation[LoadSpec]):
         assert definition is not None
         while (entry := find_load(target, result)) is not None and entry.finished:
             if is_untouched(entry, definition) or self.spec.limit is not None:
+                check_options(entry, definition)
                 break
             done = {file.id: loads.done(target, entry.id, file.id) for file in self.found.files}
             try:
                 if same_content(self.found.files, done):
+                    check_options(entry, definition)
                     break
             except ArchiveError as error:
                 raise Refused(error.message, hint=error.hint) from None

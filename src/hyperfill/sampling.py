@@ -19,6 +19,7 @@ from hyperfill.timeline import BoundError, Span
 from hyperfill.window import MovedColumn, Order
 
 _ROWS = 5
+MANY = 100  # where a few have shown that the rows go into several chunks
 # The server's names of encodings that Python calls otherwise.
 _CODECS = {
     "UTF8": "utf-8", "UNICODE": "utf-8", "SQL_ASCII": "ascii", "EUC_JIS_2004": "euc_jis_2004", "KOI8R": "koi8-r",
@@ -87,10 +88,10 @@ class Rows:
             found.append(text)
         return found
 
-    def column(self, name: str) -> list[str]:
+    def column(self, name: str, number: int = _ROWS) -> list[str]:
         """The values of one column in the rows that `spread` gives."""
         index = self._columns.index(name)
-        rows = [self.values(row) for row in self.spread()]
+        rows = [self.values(row) for row in self.spread(number)]
         return [row[index] or "" for row in rows if row is not None and row[index] is not None]
 
     # -- as a RowSource: a pattern for the row that makes a chunk -----------------------------------------------

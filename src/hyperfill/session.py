@@ -34,6 +34,8 @@ _PINNED: Mapping[str, str] = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "xmloption": "content",
+    # Names of types are compared with those in the ledger.
+    "quote_all_identifiers": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     # Row-level security otherwise filters silently; off turns a filter into an error.

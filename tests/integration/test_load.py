@@ -191,6 +191,10 @@ def test_bad_rows_are_kept_with_place_and_reason(loading: Loading) -> None:
     assert text.count(path.encode()) == 7
     assert f",21,{starts[0]},22P02,".encode() in text
     assert b'"2024-01-01 02:31:00+00' not in text  # a good row
+    rejects.unlink()
+    code, report, _ = loading.load("--max-rejects", "10", "--rejects", str(rejects), path)
+    assert (code, report["state"]) == (6, "nothing")
+    assert rejects.read_bytes() == text
     assert ids(loading) == sorted(set(range(200)) - {20, 50, 70, 90, 100, 120, 150})
 
 
@@ -245,6 +249,9 @@ def test_what_was_loaded_is_not_loaded_twice(loading: Loading) -> None:
     for other in (["--batch-size", "1kB", path], [loading.file("copy-of-a.csv", rows(100))]):
         code, report, _ = loading.load(*other)
         assert (code, report["state"]) == (0, "nothing")
+    code, report, _ = loading.load("--null", "NA", path)
+    assert code == 3
+    assert "with other options" in str(report["findings"])
     assert loading.count() == 100
     loading.done("--again", path)
     assert loading.count() == 200
