@@ -19,7 +19,7 @@ from hyperfill.encode import Encoder
 from hyperfill.errors import WindowError
 from hyperfill.loads import Batch, Figures
 from hyperfill.narrowing import BadRow, RowMap, is_of_a_row, narrow
-from hyperfill.relay import RelayError, Throttle, feed
+from hyperfill.relay import RelayError, feed
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span
@@ -59,9 +59,8 @@ class LoadOrder:
 class BatchLoader:
     """Loads batches, one after another, through whatever connection it is given."""
 
-    def __init__(self, load: LoadOrder, throttle: Throttle | None = None) -> None:
+    def __init__(self, load: LoadOrder) -> None:
         self._load = load
-        self._throttle = throttle
         self._relation = load.order.target.relation
         self._encoders: dict[int, deque[Encoder]] = {}
         self._staging = False  # conflicts were met: rows go through a temporary table from now on
@@ -107,7 +106,8 @@ class BatchLoader:
                     server="target",
                     hint="a BEFORE INSERT trigger on the target drops rows",
                 )
-            on("target", lambda: check_identity(target, "target", self._relation))
+            names = self._load.files[batch.file].columns
+            on("target", lambda: check_identity(target, "target", self._relation, names))
             on("target", lambda: loads.finish(target, key, figures, where, self._relation.oid))
         except BaseException:
             rollback(target)
@@ -155,12 +155,19 @@ class BatchLoader:
             raise translate(error, "target") from error
         if self._load.span is None or taken >= rows:
             return Figures(copied=taken)
+        if target.execute(query("load/before_triggers"), {"oid": self._relation.oid}).fetchone() is not None:
+            raise WindowError(
+                "a trigger that may drop rows was added since this run began: such rows could not be told from those "
+                "outside",
+                server="target",
+                hint="run the same command again",
+            )
         self._check_outside(target, batch, rows - taken)
         return Figures(copied=taken, outside=rows - taken)
 
     def _send(self, target: Connection, statement: sql.Composed, data: bytes | memoryview) -> int:
         try:
-            return feed(target.pgconn, statement.as_bytes(target), [data], throttle=self._throttle).rows_taken
+            return feed(target.pgconn, statement.as_bytes(target), [data]).rows_taken
         except RelayError as error:
             raise error.error from error
 

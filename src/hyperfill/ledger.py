@@ -115,6 +115,11 @@ class Entry(Definition):
         return self.done == self.total and (self.kind != "load" or self.phase not in ("planned", "held"))
 
     @property
+    def untouched(self) -> bool:
+        """Whether nothing of it was deleted or brought so far."""
+        return self.done == 0 and self.batches == 0
+
+    @property
     def bounds(self) -> str:
         """The range as people read it."""
         return "no range" if self.range_end is None else f"[{self.range_start or '-infinity'}, {self.range_end})"
@@ -197,8 +202,11 @@ def entries(
 
 
 def is_forgotten(connection: Connection, entry: Entry) -> bool:
-    """Whether an entry is an unfinished load that nobody is going to resume, and that nobody is at now."""
-    if entry.finished or not entry.settings.get("forget"):
+    """Whether an entry is an unfinished load that need not be resumed, and that nobody is at now.
+
+    Either nothing has come of it, or it was one of those that are never resumed.
+    """
+    if entry.finished or entry.kind != "load" or not (entry.untouched or entry.settings.get("forget")):
         return False
     return bool(fetch_one(connection, query("ledger/try_exclusive"), [entry.id])[0])
 

@@ -25,6 +25,9 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
         # Whoever asks for this keeps account of his loads himself, but not of backfills.
         _check_range([e for e in entries if e.kind != "load"], definition, prepared, again=set())
         return None
+    prepared.superseded = {
+        e.id for e in entries if e.untouched and is_forgotten(target, e) and _is_this(e, definition, spec.import_id)
+    }
     entries = [e for e in entries if not is_forgotten(target, e)]
     mine = [e for e in entries if e.kind == "load" and _is_this(e, definition, spec.import_id)]
     for entry in mine:

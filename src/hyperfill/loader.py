@@ -23,6 +23,7 @@ from hyperfill.errors import (
     first_line,
 )
 from hyperfill.loads import Batch
+from hyperfill.relay import Throttle
 from hyperfill.sampling import MANY, Rows, ordinals
 from hyperfill.window import CommitUnknown, rollback
 from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window_error
@@ -46,10 +47,12 @@ class LoadWorker(Worker):
     ) -> None:
         """`take(True)` waits for the next batch, None when there will be none; `take(False)` does not wait."""
         super().__init__(task, stop, tell)
+        # After a batch, not in it: its transaction must be short, whatever the rate. And a drain ends the sleep.
+        self._pace = Throttle(task.bytes_per_second, stop.drain) if task.bytes_per_second else None
         self._load = load
         self._order = load.order
         self._take = take
-        self._loader = BatchLoader(load, self._throttle)
+        self._loader = BatchLoader(load)
         self._maker = ChunkMaker(load.order, lambda text: tell(Event("waiting", task.number, text=text)))
         self._guard = Guard(load.order)
 
@@ -66,6 +69,8 @@ class LoadWorker(Worker):
                 ready = self._next(pool, wait=False)
                 number += 1
                 self._load_one(batch, encoded, number)
+                if self._pace is not None:
+                    self._pace.passed(batch.length)
 
     def _next(self, pool: ThreadPoolExecutor, *, wait: bool) -> _Ready | None:
         batch = self._take(wait)

@@ -166,6 +166,8 @@ def _nothing(prepared: PreparedLoad) -> LoadReport:
 def _enter(connection: Connection, number: int, prepared: PreparedLoad, spec: LoadSpec) -> None:
     """What else belongs to a new load, in the transaction that enters it."""
     loads.insert_files(connection, number, [file.entry for file in prepared.files])
+    for old in prepared.base.superseded:
+        loads.take_over(connection, old, number)
     if spec.truncate:
         assert prepared.base.order is not None
         relation = prepared.base.order.target.relation.identifier
@@ -206,7 +208,7 @@ def _feed(
     base = prepared.base
     assert base.order is not None and base.entry is not None and prepared.load is not None
     load = base.entry.id
-    done = {file.id: loads.done(control.connection, load, file.id) for file in prepared.files}
+    done = loads.done(control.connection, load)
     reader = Reader(prepared.files, spec, done)
     size = sum(file.size or spec.batch_bytes * limits.jobs for file in prepared.files)
     jobs = max(1, min(limits.jobs, -(-size // spec.batch_bytes)))

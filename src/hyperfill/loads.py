@@ -109,10 +109,19 @@ def insert_files(connection: Connection, load: int, files: Sequence[InputFile]) 
         connection.execute(query("load/insert_file"), [load, file.id, file.path, file.size, file.content_bytes])
 
 
-def done(connection: Connection, load: int, file: int) -> list[Loaded]:
-    """The batches of a file that are loaded, in the order of its bytes."""
-    rows: list[Any] = connection.execute(query("load/done"), [load, file]).fetchall()
-    return [Loaded(r[0], r[1], r[2], r[3], bytes(r[4])) for r in rows]
+def take_over(connection: Connection, old: int, new: int) -> None:
+    """Step into the place of a load of which nothing came: its holds are the new one's, and it is gone."""
+    connection.execute(query("load/take_holds"), [new, old])
+    connection.execute(query("ledger/delete_backfill"), [old])
+
+
+def done(connection: Connection, load: int) -> dict[int, list[Loaded]]:
+    """The batches that are loaded, by file, in the order of its bytes."""
+    found: dict[int, list[Loaded]] = {}
+    rows: list[Any] = connection.execute(query("load/done"), [load]).fetchall()
+    for row in rows:
+        found.setdefault(row[0], []).append(Loaded(row[1], row[2], row[3], row[4], bytes(row[5])))
+    return found
 
 
 def claim(connection: Connection, key: dict[str, Any]) -> bool:

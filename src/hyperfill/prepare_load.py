@@ -162,7 +162,7 @@ class _Preparation(Preparation[LoadSpec]):
             if is_untouched(entry, definition) or self.spec.limit is not None:
                 check_options(entry, definition)
                 break
-            done = {file.id: loads.done(target, entry.id, file.id) for file in self.found.files}
+            done = loads.done(target, entry.id)
             try:
                 if same_content(self.found.files, done):
                     check_options(entry, definition)
@@ -301,7 +301,7 @@ class _Preparation(Preparation[LoadSpec]):
             range_end=self.result.end or None,
             columns=[
                 {"name": name, "type": types[name], "file": file.id}
-                for file in files
+                for file in self.differing()
                 for name in self.found.columns[file.id]
             ],
             settings={
@@ -319,6 +319,11 @@ class _Preparation(Preparation[LoadSpec]):
             },
             kind="load",
         )
+
+    def differing(self) -> list[SeenFile]:
+        """The files whose columns are others than those of the file before; usually the first alone."""
+        columns = [self.found.columns[file.id] for file in self.found.files]
+        return [f for i, f in enumerate(self.found.files) if i == 0 or columns[i] != columns[i - 1]]
 
     def overlap(
         self, target: Connection, server: Server, hypertable: Hypertable, axis: Axis, span: Span

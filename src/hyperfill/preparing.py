@@ -40,6 +40,7 @@ class Prepared:
     overlap_rows: int = 0
     overlap_exact: bool = True
     empty: bool = False  # start = end: there is nothing to do
+    superseded: set[int] = field(default_factory=set)  # loads of which nothing came, in whose place this one steps
     unlike: set[int] = field(default_factory=set)  # finished loads whose files only look the same
     policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
     shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)

@@ -163,9 +163,10 @@ def summary(snapshot: Snapshot, rate: Rate) -> str:
     batches = sum(e.batches for e in snapshot.entries)
     left = rate.seconds_left
     parts = [f"{snapshot.share:.1%}" if snapshot.share or not batches else "share unknown"]
-    if total or not batches:
+    load = any(e.kind == "load" for e in snapshot.entries)
+    if total or not load:
         parts.append(f"windows {done}/{total}" + (f" ({failed} failed)" if failed else ""))
-    if batches:
+    if load:
         parts.append(f"{batches:,} batches")
     parts += [
         f"{snapshot.rows + snapshot.rows_running:,.0f} rows",

@@ -49,25 +49,21 @@ class Rows:
         self._columns = list(columns)
 
     def spread(self, number: int = _ROWS) -> Iterator[bytes]:
-        """About `number` rows: the first, and others at even distances, unless lines are not rows here."""
+        """About `number` rows: the first, the last, and others at even distances."""
         data = self._data
         lines = self._count
         if self._dialect.quote.encode() in data:  # otherwise every line end ends a row
             lines = count_lines(data, self._eol) + (not data.endswith(self._eol[-1:]))
         if self._count <= number or lines != self._count:
-            for index, (start, end) in enumerate(row_spans(data, self._dialect, self._eol)):
-                if index >= number:
-                    return
+            spans = list(row_spans(data, self._dialect, self._eol))
+            step = max(1, (len(spans) - 1) // max(1, number - 1))
+            for start, end in [*spans[:-1:step], *spans[-1:]]:
                 yield data[start:end]
             return
         mark = self._eol[-1:]
-        last = -1
-        for part in range(number):
-            at = len(data) * part // number
-            start = 0 if part == 0 else data.find(mark, at) + 1
-            if start <= last or start >= len(data):
-                continue
-            last = start
+        starts = {0, data.rfind(mark, 0, len(data) - 1) + 1}
+        starts |= {data.find(mark, len(data) * part // number) + 1 for part in range(1, number - 1)}
+        for start in sorted(starts - {len(data)}):
             end = data.find(mark, start)
             yield data[start : len(data) if end < 0 else end + 1]
 

@@ -40,7 +40,8 @@ class ServerSource:
             raise translate(error.error, error.server) from error.error
 
     def check(self) -> None:
-        on("source", lambda: check_identity(self._connection, "source", self._axis.relation))
+        names = [c.source for c in self._order.columns]
+        on("source", lambda: check_identity(self._connection, "source", self._axis.relation, names))
 
     def anything(self, span: Span) -> bool:
         """One probe of the index; without one every look would read everything, and the plan has looked already."""

@@ -7,7 +7,7 @@ transaction: a second attempt begins with a new claim.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -15,7 +15,7 @@ import psycopg
 from psycopg import pq, sql
 
 from hyperfill import ledger
-from hyperfill.catalog import Hypertable, Relation
+from hyperfill.catalog import Hypertable, Relation, quote_name
 from hyperfill.errors import RelationChanged, WindowError, first_line, is_transient
 from hyperfill.policies import Watch
 from hyperfill.relay import Relayed, Throttle
@@ -142,6 +142,8 @@ def move(
         if source is not None:
             relayed = source.send(target, claim, span, throttle)
             source.check()
+            names = [c.target for c in order.columns]
+            on("target", lambda: check_identity(target, "target", order.target.relation, names))
             _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
         on(
             "target",
@@ -208,11 +210,24 @@ def _clear(target: Connection, order: Order, span: Span) -> int:
     return overlap
 
 
-def check_identity(connection: Connection, server: str, relation: Relation) -> None:
-    """Raise `RelationChanged` if another relation has taken the name since it was resolved: by RENAME, or anew."""
+def check_identity(connection: Connection, server: str, relation: Relation, names: Iterable[str] = ()) -> None:
+    """Raise `RelationChanged` if another relation has taken the name since it was resolved: by RENAME, or anew.
+
+    Also if one of the columns in `names` has another type now: binary rows mean something else then, without an error.
+    To be called after the COPY, whose lock keeps both as they are.
+    """
     row: Any = connection.execute(query("window/identity"), [relation.identifier.as_string()]).fetchone()
     if row[0] != relation.oid:
         raise _another(server, relation)
+    for name in names:
+        column = relation.column(name)
+        if column is not None and row[1].get(name) != [column.type_oid, column.typmod]:
+            raise RelationChanged(
+                f"column {quote_name(name)} of {relation.quoted} on the {server} is gone or of another type than when "
+                "this run began",
+                server=server,
+                hint="the same command run again looks at what is there now",
+            )
 
 
 def _another(server: str, relation: Relation) -> RelationChanged:

@@ -53,6 +53,8 @@ def test_what_was_dumped_arrives(pair: Pair, tmp_path: Path, compress: str) -> N
         "INSERT INTO m (time) VALUES ('2024-01-03 12:00Z'), ('2024-01-08 23:59:59.999999Z'), ('2024-01-09Z')"
     )
     dump(pair, tmp_path / "d", "--compress", compress)
+    code, report, errors = load(pair, tmp_path / "d", "--dry-run")
+    assert (code, report["state"]) == (0, "planned"), errors
     code, report, errors = load(pair, tmp_path / "d")
     assert code == 0, errors
     assert report["rows_copied"] == 1600

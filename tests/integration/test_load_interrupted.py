@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_backends_that_are_ended(loading: Loading) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'hyperfill/%'"
             " AND application_name <> 'hyperfill/control' AND datname = current_database()"
         )
-        assert len(ended) == 2
+        assert ended
         until(lambda now=now: batches(loading) > now + 3)  # type: ignore[misc]
     assert running.process.wait(120) == 0, running.stderr
     assert loading.query("SELECT count(*), count(DISTINCT id) FROM m") == [(ROWS, ROWS)]
@@ -207,3 +208,30 @@ def test_a_file_that_was_only_moved_is_the_same(loading: Loading) -> None:
     moved = loading.folder / "moved.csv"
     Path(path).rename(moved)
     finish(loading, str(moved))
+
+
+@pytest.mark.parametrize("encode", ["client", "server"])
+def test_a_column_that_changes_its_type_stops_the_load(loading: Loading, encode: str) -> None:
+    path = loading.file("a.csv", rows(ROWS))
+    running = start(loading, path, "--encode", encode)
+    until(lambda: batches(loading) > 3)
+    loading.sql("ALTER TABLE m ALTER id TYPE float8")
+    assert running.process.wait(60) == 4
+    assert "of another type" in running.stderr
+    assert loading.count("id <> floor(id) OR id < 0") == 0
+
+
+def test_the_application_does_not_wait_for_a_slow_load(loading: Loading) -> None:
+    """Values with line breaks, batches that reach over chunks, a rate at which a batch takes seconds."""
+    content = "".join(f'2024-01-{1 + n // 2000:02d} {n % 24:02d}:00:00+00,{n},"a\nb"\n' for n in range(20_000))
+    running = start(loading, loading.file("a.csv", content), rate="40kB")
+    until(lambda: batches(loading) > 0)
+    worst = 0.0
+    for day in range(1, 25):
+        begun = time.monotonic()
+        loading.sql(f"INSERT INTO m VALUES ('2030-01-{day:02d}Z', 0, 'new')")
+        worst = max(worst, time.monotonic() - begun)
+        time.sleep(0.1)
+    assert running.process.poll() is None
+    running.end()
+    assert worst < 1.0

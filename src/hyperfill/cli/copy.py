@@ -105,7 +105,8 @@ def build_spec(flags: CopyFlags) -> LoadSpec:
         recompress=False,
         refresh_caggs=False,
         batch_bytes=flags.batch_byte_size,
-        batch_rows=flags.batch_size or None,
+        # Where a bad row takes its whole batch with it, batches are as small as the other tool's.
+        batch_rows=flags.batch_size or (5000 if flags.skip_batch_errors else None),
         limit=flags.limit or None,
         import_id=flags.import_id or None,
         skip_batch_errors=flags.skip_batch_errors,

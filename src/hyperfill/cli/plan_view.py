@@ -34,14 +34,16 @@ def statements(prepared: Prepared) -> dict[str, str]:
     window = next((w for w in prepared.windows if w.occupied), prepared.windows[0] if prepared.windows else None)
     lower = None if prepared.start is None else time_type.ordinal(prepared.start)
     span = window.span if window else Span(lower, time_type.ordinal(prepared.end))
-    out, into = copy_statements(order, span)
+    copies = {}
+    if order.source is not None:
+        out, into = copy_statements(order, span)
+        copies = {"copy_from_source": out.as_string(), "copy_to_target": into.as_string()}
     parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
     name = sql.Literal(order.target.relation.identifier.as_string())
     return {
         "count": sql.SQL(query("window/count")).format(**parts, name=name).as_string(),
         "delete": sql.SQL(query("window/delete")).format(**parts).as_string(),
-        "copy_from_source": out.as_string(),
-        "copy_to_target": into.as_string(),
+        **copies,
     }
 
 
@@ -109,8 +111,8 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
             rows = sum(w.estimate for w in prepared.windows)
             about = "" if prepared.overlap_exact else "about "
             lines += [
-                f"  {len(prepared.windows)} windows, about {rows:,} rows, {limits.jobs} workers, COPY in "
-                f"{'binary' if order.binary else 'text'}",
+                f"  {len(prepared.windows)} windows, about {rows:,} rows, {limits.jobs} workers, COPY "
+                + ("from files" if order.dump else f"in {'binary' if order.binary else 'text'}"),
                 f"  {about}{prepared.overlap_rows:,} rows of the target in the range are replaced",
                 f"  about {prepared.missing_chunks} chunks are created beforehand",
                 "  columns: "
@@ -127,7 +129,8 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
             lines += ["  to hold and to release them by hand:", *(f"    {one}" for one in by_hand.values())]
     lines += findings_lines(prepared.findings)
     if not prepared.errors:
-        lines.append("  nothing was written; the same options with `hyperfill run` do it")
+        command = "run" if order is None or order.dump is None else "load"
+        lines.append(f"  nothing was written; the same options with `hyperfill {command}` do it")
     return "\n".join(lines)
 
 

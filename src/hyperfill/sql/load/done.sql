@@ -1,3 +1,3 @@
--- Batches of a file that are loaded, in the order of its bytes.
-SELECT start, length, line, rows_read, xxh3 FROM hyperfill.batches
-WHERE backfill_id = %s AND file_id = %s AND state = 'done' ORDER BY start
+-- Batches of a load that are in the target, in the order of its files' bytes.
+SELECT file_id, start, length, line, rows_read, xxh3 FROM hyperfill.batches
+WHERE backfill_id = %s AND state = 'done' ORDER BY file_id, start
