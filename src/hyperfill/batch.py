@@ -62,21 +62,21 @@ class BatchLoader:
     def __init__(self, load: LoadOrder) -> None:
         self._load = load
         self._relation = load.order.target.relation
-        self._encoders: dict[int, deque[Encoder]] = {}
+        self._encoders: dict[tuple[tuple[str, ...], bytes], deque[Encoder]] = {}
         self._staging = False  # conflicts were met: rows go through a temporary table from now on
 
     def encode(self, batch: Batch) -> bytes | memoryview | None:
         """The batch as COPY BINARY, valid until the second next call; None where it must be sent as it is."""
         if not self._load.encode or batch.length > _LARGEST_ENCODED:
             return None
-        pair = self._encoders.get(batch.file)
+        form = self._load.files[batch.file]
+        pair = self._encoders.get((form.columns, form.eol))
         if pair is None:
-            form = self._load.files[batch.file]
             columns = [c for c in map(self._relation.column, form.columns) if c is not None]
             utc = self._load.time_zone == "UTC"
             # Two, because one batch is encoded while the one before it is being sent.
             pair = deque(Encoder(columns, self._load.dialect, form.eol, zoneless=utc) for _ in range(2))
-            self._encoders[batch.file] = pair
+            self._encoders[form.columns, form.eol] = pair
         pair.rotate()
         return pair[0].encode(batch.data, batch.rows)
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import psycopg
 from psycopg import sql
 
-from hyperfill import finish, holds, ledger, loads, settle
+from hyperfill import encode, finish, holds, ledger, loads, settle
 from hyperfill.archives import ArchiveError, Inputs
 from hyperfill.backfill import State, hold, refuse, register, release, remind
 from hyperfill.caggs import merge
@@ -101,6 +101,8 @@ class LoadReport:
 def load(spec: LoadSpec, inputs: Inputs, limits: Limits, observer: Observer, signals: Signals) -> LoadReport:
     """Carry out a load of files that are no dump. Raises `Refused` with all findings before the first write."""
     started = time.monotonic()
+    if spec.encode != "server":
+        encode.preload()
     prepared = prepare_load(spec, inputs, limits.jobs)
     refuse([prepared.base], observer)
     report = _load(prepared, spec, limits, observer, signals)
