@@ -126,7 +126,7 @@ class _Preparation:
         time_type = column.time_type
         axis = result.axis = Axis(relation, column.name, time_type, spec.where)
         span = self.attempt("bound", lambda: self.read_span(source, axis))
-        self.note(preflight_rights.source_rights(source, axis))
+        self.note(preflight_rights.read_rights(source, axis, "source"))
         columns = self.columns(source, relation, column)
         if spec.where:
             bare = Axis(relation, column.name, time_type)

@@ -28,8 +28,10 @@ def match(
     target: Hypertable,
     source_time: str,
     wanted: Sequence[str] | None,
+    *,
+    writes: bool = True,
 ) -> tuple[Mapping, list[Finding]]:
-    """Match columns by name; the time columns are matched whatever they are called.
+    """Match columns by name; the time columns are matched whatever they are called. Without `writes` they are compared.
 
     `wanted` are the target's names of the columns to move, None for all. Findings hold every reason
     why not, not only the first.
@@ -61,7 +63,7 @@ def match(
             theirs = None  # the source's time column goes into the target's time column and nowhere else
         if theirs is None or (wanted is not None and column.name not in wanted):
             target_only.append(column)
-            if column.not_null and not (column.default_expression or column.identity) and not is_time:
+            if writes and column.not_null and not (column.default_expression or column.identity) and not is_time:
                 findings.append(
                     Finding(
                         "error",
@@ -72,7 +74,7 @@ def match(
                 )
             continue
         used.add(theirs.name)
-        cast, problem = _convert(theirs, column)
+        cast, problem = _convert(theirs, column, writes)
         if problem:
             findings.append(problem)
         moved.append(MovedColumn(theirs.name, column.name, cast))
@@ -108,7 +110,7 @@ def _left_behind(columns: Sequence[Column], moved: Sequence[str]) -> list[Findin
     return findings
 
 
-def _convert(source: Column, target: Column) -> tuple[str | None, Finding | None]:
+def _convert(source: Column, target: Column, writes: bool) -> tuple[str | None, Finding | None]:
     """The cast that the source applies, or the reason why this column cannot be moved."""
 
     def refuse(reason: str) -> tuple[None, Finding]:
@@ -124,7 +126,11 @@ def _convert(source: Column, target: Column) -> tuple[str | None, Finding | None
         return None, Finding(
             "error", "rights", f"this role may not SELECT column {quote_name(source.name)} of the source"
         )
-    if not target.insertable:
+    if not writes and not target.selectable:
+        return None, Finding(
+            "error", "rights", f"this role may not SELECT column {quote_name(target.name)} of the target"
+        )
+    if writes and not target.insertable:
         return None, Finding(
             "error", "rights", f"this role may not INSERT into column {quote_name(target.name)} of the target"
         )

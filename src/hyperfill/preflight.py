@@ -57,9 +57,11 @@ def read_bound(target: Connection, time_type: TimeType, text: str, option: str) 
         raise Refused(f"{option}: {text!r} is not a {time_type.sql_name}: {reason}") from None
 
 
-def servers(source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection]) -> list[Finding]:
-    """Findings about the two servers as such."""
-    findings = _server(source, "source") + _target(target)
+def servers(
+    source: Server, target: Server, jobs: int, connections: tuple[Connection, Connection], *, writes: bool = True
+) -> list[Finding]:
+    """Findings about the two servers as such. Without `writes` the target is only read."""
+    findings = _server(source, "source") + (_target(target) if writes else _server(target, "target"))
     same_cluster = source.system_identifier is not None and source.system_identifier == target.system_identifier
     for role, connection in zip(("source", "target"), connections, strict=True):
         findings += _room(connection, role, jobs, 2 if same_cluster else 1)

@@ -13,20 +13,20 @@ from hyperfill.sql import query
 from hyperfill.survey import Axis
 
 
-def source_rights(connection: Connection, axis: Axis) -> list[Finding]:
-    """Whether the source can be read completely."""
-    usage, hidden = row(connection, "preflight/source_rights", oid=axis.relation.oid)
+def read_rights(connection: Connection, axis: Axis, role: str) -> list[Finding]:
+    """Whether the `role`, source or target, can be read completely."""
+    usage, hidden = row(connection, "preflight/read_rights", oid=axis.relation.oid)
     findings = []
     if not usage:
         findings.append(
-            Finding("error", "rights", f"this role may not use schema {quote_name(axis.relation.schema)} of the source")
+            Finding("error", "rights", f"this role may not use schema {quote_name(axis.relation.schema)} of the {role}")
         )
     if hidden:
         findings.append(
             Finding(
                 "error",
                 "row-security",
-                f"row-level security on the source hides rows of {axis.relation.quoted} from this role",
+                f"row-level security on the {role} hides rows of {axis.relation.quoted} from this role",
                 hint="use the owner of the table or a role with BYPASSRLS",
             )
         )

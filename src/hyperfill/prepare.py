@@ -6,7 +6,7 @@ All findings are collected before anything is refused, so that one look shows ev
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import psycopg
@@ -36,12 +36,29 @@ from hyperfill.window import Order
 T = TypeVar("T")
 
 
-class _Preparation(Preparation[Spec]):
+@dataclass(frozen=True)
+class Subject:
+    """The two relations of a spec, on their servers, and the columns that they have in common."""
+
+    source: Server
+    target: Server
+    relation: Relation
+    hypertable: Hypertable
+    axis: Axis
+    target_axis: Axis
+    columns: mapping.Mapping
+
+
+class ServerPreparation(Preparation[Spec]):
     """The steps, in order; each adds findings."""
+
+    writes = True  # False: rows are only compared, and no right to change anything is needed
+    kind: ledger.Kind = "run"
 
     def __init__(self, spec: Spec, jobs: int) -> None:
         super().__init__(spec, jobs, spec.table)
         self.address = ""
+        self.span: Span | None = None
 
     def run(self) -> Prepared:
         with ExitStack() as stack:
@@ -60,39 +77,80 @@ class _Preparation(Preparation[Spec]):
                 self.note([Finding("error", "server", f"{first_line(error)} (SQLSTATE {error.sqlstate or 'none'})")])
         return self.result
 
-    def check(self, source: Connection, target: Connection) -> None:
+    def identify(self, source: Connection, target: Connection) -> Subject:
+        """Both relations, and which columns of them belong together. Raises `Stop` where that cannot be known.
+
+        Findings about reading them, and where this preparation `writes` about filling the target, are noted.
+        """
         spec, result = self.spec, self.result
         here, there = catalog.read_server(source), catalog.read_server(target)
         # Where a service keeps the cluster's identity to itself, its address must do.
         self.address = f"{source.info.host}:{source.info.port}"
-        self.note(preflight.servers(here, there, self.jobs, (source, target)))
+        self.note(preflight.servers(here, there, self.jobs, (source, target), writes=self.writes))
         relation = self.attempt("table", lambda: catalog.resolve(source, spec.table, "source", "--table"))
         if relation:
             result.table = relation.quoted
         hypertable = self.attempt("hypertable", lambda: self.hypertable(target, there, relation))
-        self.attempt("ledger", lambda: ledger.exists(target))
+        if self.writes:
+            self.attempt("ledger", lambda: ledger.exists(target))
         if hypertable is None:
             raise Stop
         result.time_type = hypertable.time_type
-        span = self.attempt("bound", lambda: self.read_span(target, hypertable, spec.end))
+        self.bounds(target, hypertable)
         axis = self.attempt("time-column", lambda: self.read_axis(hypertable, relation)) if relation else None
-        if relation is None or axis is None:
-            self.note(preflight_rights.target_rights(target, hypertable))
-            raise Stop
         target_axis = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type, spec.where)
+        if relation is None or axis is None:
+            self.target_rights(target, hypertable, target_axis)
+            raise Stop
         self.note(preflight.same_relation(here, there, axis, hypertable, (source, target)))
-        self.note(preflight_rights.source_rights(source, axis))
-        self.note(preflight_rights.target_rights(target, hypertable))
-        found_triggers, triggers = preflight_rights.triggers_and_keys(target, hypertable, spec.replace)
-        self.note([f for f in found_triggers if f.code != "triggers" or spec.triggers == "fire"])
+        self.note(preflight_rights.read_rights(source, axis, "source"))
+        self.target_rights(target, hypertable, target_axis)
         listed = spec.columns
         wanted = self.attempt("columns", lambda: catalog.parse_columns(target, listed)) if listed else None
-        columns, problems = mapping.match(relation, hypertable, axis.column, wanted)
+        columns, problems = mapping.match(relation, hypertable, axis.column, wanted, writes=self.writes)
         self.note(problems)
         if spec.where:
             bare, bare_target = (Axis(a.relation, a.column, a.time_type) for a in (axis, target_axis))
             self.note(preflight.condition(source, bare, spec.where, "source"))
             self.note(preflight.condition(target, bare_target, spec.where, "target"))
+        return Subject(here, there, relation, hypertable, axis, target_axis, columns)
+
+    def bounds(self, target: Connection, hypertable: Hypertable) -> None:
+        """Read the bounds as soon as their type is known, whatever else is wrong."""
+        self.span = self.attempt("bound", lambda: self.read_span(target, hypertable, self.spec.end))
+
+    def target_rights(self, target: Connection, hypertable: Hypertable, axis: Axis) -> None:
+        found = preflight_rights.target_rights(target, hypertable) if self.writes else None
+        self.note(found if found is not None else preflight_rights.read_rights(target, axis, "target"))
+
+    def order(self, subject: Subject) -> Order:
+        """What workers need to know."""
+        spec = self.spec
+        return Order(
+            backfill=0,
+            source_conninfo=spec.source,
+            target_conninfo=spec.target,
+            source=subject.axis,
+            target=subject.target_axis,
+            hypertable=subject.hypertable,
+            columns=subject.columns.columns,
+            binary=subject.columns.binary,
+            newest=spec.order == "newest",
+            replace=spec.replace,
+            finite=spec.skip_unstorable,
+            has_triggers=False,
+            chunks_beforehand=True,
+            hypertable_oid=subject.hypertable.relation.oid,
+            triggers_off=spec.triggers == "off",
+        )
+
+    def check(self, source: Connection, target: Connection) -> None:
+        spec, result = self.spec, self.result
+        subject = self.identify(source, target)
+        here, there, hypertable, axis = subject.source, subject.target, subject.hypertable, subject.axis
+        found_triggers, triggers = preflight_rights.triggers_and_keys(target, hypertable, spec.replace)
+        self.note([f for f in found_triggers if f.code != "triggers" or spec.triggers == "fire"])
+        span = self.span
         length = spec.window
         step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
         if span is None:
@@ -106,40 +164,30 @@ class _Preparation(Preparation[Spec]):
         self.look(lambda: preflight_policies.chunks(target, hypertable, span))
         self.look(lambda: self.policies(target, there, hypertable))
         self.look(lambda: preflight.locks(target, there, hypertable, self.jobs))
-        time_attribute = relation.column(axis.column)
+        time_attribute = subject.relation.column(axis.column)
         nullable = time_attribute is not None and not time_attribute.not_null
         self.look(lambda: preflight_rows.source_rows(source, axis, span, spec, nullable))
-        self.look(lambda: preflight_rows.sequences(columns.columns, hypertable, spec.sync_sequences))
-        result.order = Order(
-            backfill=0,
-            source_conninfo=spec.source,
-            target_conninfo=spec.target,
-            source=axis,
-            target=target_axis,
-            hypertable=hypertable,
-            columns=columns.columns,
-            binary=columns.binary,
-            newest=spec.order == "newest",
-            replace=spec.replace,
-            finite=spec.skip_unstorable,
-            has_triggers=triggers.any,
-            chunks_beforehand=not triggers.unstoppable,
-            hypertable_oid=hypertable.relation.oid,
-            triggers_off=spec.triggers == "off",
-        )
-        result.definition = self.define(here, axis, hypertable, result.order, span)
+        self.look(lambda: preflight_rows.sequences(subject.columns.columns, hypertable, spec.sync_sequences))
+        order = self.order(subject)
+        result.order = replace(order, has_triggers=triggers.any, chunks_beforehand=not triggers.unstoppable)
+        result.definition = self.define(here, axis, hypertable, order, span)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
-            result.entry = self.attempt("ledger", lambda: find_entry(target, result))
+            result.entry = self.attempt("ledger", lambda: self.find(target, result))
         if result.entry is None:
             sound = not any(f.code == "where" for f in result.errors)
-            seen = target_axis if sound else Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
-            self.look(lambda: self.overlap(target, seen, hypertable, span, columns))
+            bare = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
+            seen = subject.target_axis if sound else bare
+            self.look(lambda: self.overlap(target, seen, hypertable, span, subject.columns))
             self.plan(source, here, axis, hypertable, span, step)
             spans = [w.span for w in result.windows if w.occupied]
             self.look(lambda: result.shape.foresee(target, hypertable, spans if spec.refresh_caggs else []))
         self.look(lambda: self.retention(target, hypertable, span))
-        self.look(lambda: self.source_retention(source, here, relation, axis, span))
+        self.look(lambda: self.source_retention(source, here, subject.relation, axis, span))
+
+    def find(self, target: Connection, prepared: Prepared) -> ledger.Entry | None:
+        """The backfill in the ledger that is meant."""
+        return find_entry(target, prepared)
 
     def source_retention(
         self, source: Connection, server: Server, relation: Relation, axis: Axis, span: Span
@@ -210,7 +258,7 @@ class _Preparation(Preparation[Spec]):
                 "where": spec.where,
                 "skip_unstorable": spec.skip_unstorable,
             },
-            kind="run",
+            kind=self.kind,
         )
 
     def plan(
@@ -246,4 +294,4 @@ class _Preparation(Preparation[Spec]):
 
 def prepare(spec: Spec, jobs: int) -> Prepared:
     """Check everything and make the plan of one backfill, without writing anything."""
-    return _Preparation(spec, jobs).run()
+    return ServerPreparation(spec, jobs).run()

@@ -14,7 +14,8 @@ INSERT INTO hyperfill.ledger (version) VALUES (1);
 
 CREATE TABLE hyperfill.backfills (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind text NOT NULL DEFAULT 'run' CHECK (kind IN ('run', 'dump', 'load')), -- from a server, a dump, other files
+    kind text NOT NULL DEFAULT 'run' CHECK (kind IN ('run', 'dump', 'load', 'repair')), -- from a server, a dump,
+                                            -- other files; windows that differed, moved again
     -- What is moved. Pinned: a command that says otherwise is refused while the backfill is unfinished.
     hypertable text NOT NULL,               -- quoted, schema-qualified
     hypertable_oid oid NOT NULL,
@@ -37,6 +38,7 @@ CREATE TABLE hyperfill.backfills (
     runs int NOT NULL DEFAULT 0,
     planned_by text NOT NULL DEFAULT session_user,
     client text NOT NULL,                   -- version of hyperfill that made the plan
+    versions jsonb NOT NULL DEFAULT '{}',   -- of the servers: {"source": {"postgresql": "17.5", "timescaledb": null}, ...}
     findings jsonb NOT NULL DEFAULT '[]'
 );
 
@@ -60,6 +62,21 @@ CREATE TABLE hyperfill.windows (
     -- Half-full pages and no index on the state: finishing a window stays a HOT update, and claims stay
     -- fast under an old transaction that keeps dead rows alive.
 ) WITH (fillfactor = 50);
+
+-- Windows as they were compared after they had been moved; the last comparison of each.
+CREATE TABLE hyperfill.comparisons (
+    backfill_id bigint NOT NULL,
+    window_id int NOT NULL,
+    mode text NOT NULL CHECK (mode IN ('hash', 'count')),
+    source_rows bigint NOT NULL,
+    target_rows bigint NOT NULL,
+    source_hash numeric,                    -- NULL: only counted
+    target_hash numeric,
+    equal boolean NOT NULL,
+    compared_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (backfill_id, window_id),
+    FOREIGN KEY (backfill_id, window_id) REFERENCES hyperfill.windows ON DELETE CASCADE
+);
 
 -- Files of a load, in their order, as they were when it began: a changed file is refused.
 CREATE TABLE hyperfill.files (

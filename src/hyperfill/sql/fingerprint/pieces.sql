@@ -1,0 +1,7 @@
+-- The same for neighbouring pieces of a range, in one pass: pieces are numbered from 0, {edges} are where all but the
+-- first begin.
+SELECT pg_catalog.width_bucket(r.{column}::{type}, {edges}::text[]::{type}[]), pg_catalog.count(*),
+       pg_catalog.sum({hash})::text
+FROM {relation} AS r
+WHERE {range}
+GROUP BY 1
