@@ -44,6 +44,7 @@ class Spec(Landing):
     where: str | None = None
     allow_seqscan: bool = False
     skip_unstorable: bool = False
+    verify: Literal["hash", "count", "none"] = "hash"  # after the last window, before policies are released
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
-from hyperfill.cli.options import Json, _option, build_limits
+from hyperfill.cli.options import Json, build_limits, option
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.errors import Finding, UsageError
 from hyperfill.quantities import duration, human_bytes
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 class DumpOptions:
     """Options of dump."""
 
-    source: Annotated[str | None, _option("source", "Conninfo of the source: anything libpq takes.")] = None
-    table: Annotated[str | None, _option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
+    source: Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")] = None
+    table: Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
         None
     )
     out: Annotated[
-        str | None, _option("out", "The folder to write: an empty one, or one that is not there; or to go on with.")
+        str | None, option("out", "The folder to write: an empty one, or one that is not there; or to go on with.")
     ] = None
     start: Annotated[
         str | None,
-        _option(
+        option(
             "start",
             "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
             allow_leading_hyphen=True,
@@ -43,45 +43,45 @@ class DumpOptions:
     ] = None
     end: Annotated[
         str | None,
-        _option(
+        option(
             "end",
             "The completion point: upper bound, exclusive. Rows at or after it are not dumped.",
             allow_leading_hyphen=True,
         ),
     ] = None
     columns: Annotated[
-        str | None, _option("columns", "Columns to dump, in this order: A,B. Default: all that are not generated.")
+        str | None, option("columns", "Columns to dump, in this order: A,B. Default: all that are not generated.")
     ] = None
-    where: Annotated[str | None, _option("where", "Dump only rows for which this SQL condition holds.")] = None
+    where: Annotated[str | None, option("where", "Dump only rows for which this SQL condition holds.")] = None
     time_column: Annotated[
         str | None,
-        _option("time-column", "The time column. Default: the hypertable's, or the only NOT NULL one that can be it."),
+        option("time-column", "The time column. Default: the hypertable's, or the only NOT NULL one that can be it."),
     ] = None
     source_time_column: Annotated[
-        str | None, _option("source-time-column", "The same as --time-column, under its name in run.")
+        str | None, option("source-time-column", "The same as --time-column, under its name in run.")
     ] = None
     window: Annotated[
-        str | None, _option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
+        str | None, option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
     ] = None
     max_window_rows: Annotated[
-        int | None, _option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
+        int | None, option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
     ] = None
     compress: Annotated[
-        Literal["zstd", "gzip", "none"] | None, _option("compress", "How files are compressed. Default: zstd.")
+        Literal["zstd", "gzip", "none"] | None, option("compress", "How files are compressed. Default: zstd.")
     ] = None
-    jobs: Annotated[int | None, _option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
+    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
     max_rate: Annotated[
-        str | None, _option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
+        str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
     ] = None
     allow_seqscan: Annotated[
-        bool, _option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative="")
+        bool, option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative="")
     ] = False
     skip_unstorable: Annotated[
-        bool, _option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative="")
+        bool, option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative="")
     ] = False
     accept_retention: Annotated[
         bool,
-        _option(
+        option(
             "accept-retention", "Go on although the source's retention policy may drop part of the range.", negative=""
         ),
     ] = False

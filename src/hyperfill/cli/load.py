@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hyperfill.cli.options import Json, Target, _option, _quantity, build_limits, require_target
+from hyperfill.cli.options import Json, Target, _quantity, build_limits, option, require_target
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.dialect import Dialect
 from hyperfill.errors import Refused, UsageError
@@ -33,14 +33,14 @@ class LoadOptions:
     """Options of load."""
 
     target: Target = None
-    hypertable: Annotated[str | None, _option("hypertable", "SCHEMA.TABLE on the target, quoted as in SQL.")] = None
+    hypertable: Annotated[str | None, option("hypertable", "SCHEMA.TABLE on the target, quoted as in SQL.")] = None
     start: Annotated[
         str | None,
-        _option("start", "Lower bound of the range, inclusive. Needs --end.", allow_leading_hyphen=True),
+        option("start", "Lower bound of the range, inclusive. Needs --end.", allow_leading_hyphen=True),
     ] = None
     end: Annotated[
         str | None,
-        _option(
+        option(
             "end",
             "Upper bound of the range, exclusive. What the target holds in the range is deleted first. Without a range "
             "nothing is deleted.",
@@ -48,95 +48,93 @@ class LoadOptions:
         ),
     ] = None
     header: Annotated[
-        bool | None, _option("header", "The first row names the target's columns, in their case.", negative="")
+        bool | None, option("header", "The first row names the target's columns, in their case.", negative="")
     ] = None
     columns: Annotated[
-        str | None, _option("columns", "The columns of files without a header: A,B, quoted as in SQL. Default: all.")
+        str | None, option("columns", "The columns of files without a header: A,B, quoted as in SQL. Default: all.")
     ] = None
     map: Annotated[
         str | None,
-        _option("map", "Names in the header and the target's columns: csv:db,csv2:db2, or a JSON object."),
+        option("map", "Names in the header and the target's columns: csv:db,csv2:db2, or a JSON object."),
     ] = None
     delimiter: Annotated[
-        str | None, _option("delimiter", "Between fields; tab or \\t for a tabulator.", allow_leading_hyphen=True)
+        str | None, option("delimiter", "Between fields; tab or \\t for a tabulator.", allow_leading_hyphen=True)
     ] = None
-    quote: Annotated[str | None, _option("quote", 'Around fields. Default: ".')] = None
-    escape: Annotated[str | None, _option("escape", "Before a quote inside quotes. Default: the quote.")] = None
+    quote: Annotated[str | None, option("quote", 'Around fields. Default: ".')] = None
+    escape: Annotated[str | None, option("escape", "Before a quote inside quotes. Default: the quote.")] = None
     null: Annotated[
-        str | None, _option("null", "What stands for NULL, unquoted. Default: nothing.", allow_leading_hyphen=True)
+        str | None, option("null", "What stands for NULL, unquoted. Default: nothing.", allow_leading_hyphen=True)
     ] = None
     encoding: Annotated[
-        str | None, _option("encoding", "Encoding of the files, by the server's name. Default: UTF8; never guessed.")
+        str | None, option("encoding", "Encoding of the files, by the server's name. Default: UTF8; never guessed.")
     ] = None
-    time_zone: Annotated[str | None, _option("time-zone", "Of times that are written without one. Default: UTC.")] = (
-        None
-    )
+    time_zone: Annotated[str | None, option("time-zone", "Of times that are written without one. Default: UTC.")] = None
     date_style: Annotated[
         Literal["YMD", "DMY", "MDY"] | None,
-        _option("date-style", "Order of dates that are not ISO. Default: YMD; others are then errors."),
+        option("date-style", "Order of dates that are not ISO. Default: YMD; others are then errors."),
     ] = None
-    skip_lines: Annotated[int | None, _option("skip-lines", "Lines before anything else that are left out.")] = None
-    limit: Annotated[int | None, _option("limit", "Load only so many rows, of all files together.")] = None
+    skip_lines: Annotated[int | None, option("skip-lines", "Lines before anything else that are left out.")] = None
+    limit: Annotated[int | None, option("limit", "Load only so many rows, of all files together.")] = None
     outside: Annotated[
         Literal["error", "skip"] | None,
-        _option("outside", "Rows outside of the range: an error with their lines, or left out. Default: error."),
+        option("outside", "Rows outside of the range: an error with their lines, or left out. Default: error."),
     ] = None
     on_conflict: Annotated[
         Literal["error", "skip"] | None,
-        _option("on-conflict", "Rows whose key is there already: an error, or left out. Default: error."),
+        option("on-conflict", "Rows whose key is there already: an error, or left out. Default: error."),
     ] = None
     max_rejects: Annotated[
-        int | None, _option("max-rejects", "Go on without rows that the target does not take, up to so many.")
+        int | None, option("max-rejects", "Go on without rows that the target does not take, up to so many.")
     ] = None
     rejects: Annotated[
         Path | None,
-        _option("rejects", "Write rejected rows with place and reason here, and as they were to FILE.rows."),
+        option("rejects", "Write rejected rows with place and reason here, and as they were to FILE.rows."),
     ] = None
     encode: Annotated[
         Literal["auto", "client", "server"] | None,
-        _option(
+        option(
             "encode", "Who reads the values of CSV: the client where it can (needs hyperfill[arrow]), or the server."
         ),
     ] = None
-    jobs: Annotated[int | None, _option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
+    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
     batch_size: Annotated[
-        str | None, _option("batch-size", "Bytes of a file that are one transaction, e.g. 32MB. Default: 8MiB.")
+        str | None, option("batch-size", "Bytes of a file that are one transaction, e.g. 32MB. Default: 8MiB.")
     ] = None
     replace: Annotated[
         bool | None,
-        _option(
+        option(
             "replace",
             "Go on where another load or backfill filled the range, or the files have fewer rows.",
             negative="",
         ),
     ] = None
-    again: Annotated[bool | None, _option("again", "Load anew what a finished load brought.", negative="")] = None
+    again: Annotated[bool | None, option("again", "Load anew what a finished load brought.", negative="")] = None
     sync_sequences: Annotated[
-        bool | None, _option("sync-sequences", "Move sequences behind loaded columns forward at the end.", negative="")
+        bool | None, option("sync-sequences", "Move sequences behind loaded columns forward at the end.", negative="")
     ] = None
     hold: Annotated[
         str | None,
-        _option("hold", "Policies to turn off meanwhile: compression, retention, refresh, reorder, or none."),
+        option("hold", "Policies to turn off meanwhile: compression, retention, refresh, reorder, or none."),
     ] = None
     accept_retention: Annotated[
         bool | None,
-        _option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
+        option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
     ] = None
     recompress: Annotated[
-        bool | None, _option("recompress", "Compress chunks again that were compressed before. Default: yes.")
+        bool | None, option("recompress", "Compress chunks again that were compressed before. Default: yes.")
     ] = None
     refresh_caggs: Annotated[
-        bool | None, _option("refresh-caggs", "Refresh the continuous aggregates of what was loaded. Default: yes.")
+        bool | None, option("refresh-caggs", "Refresh the continuous aggregates of what was loaded. Default: yes.")
     ] = None
     triggers: Annotated[
         Literal["fire", "off"] | None,
-        _option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
+        option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
     ] = None
     max_rate: Annotated[
-        str | None, _option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the target.")
+        str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the target.")
     ] = None
     max_duration: Annotated[
-        str | None, _option("max-duration", "Start no batch after this time, e.g. 90m; exit code 4 if some are left.")
+        str | None, option("max-duration", "Start no batch after this time, e.g. 90m; exit code 4 if some are left.")
     ] = None
     json: Json = False
 

@@ -17,32 +17,33 @@ from hyperfill.spec import Limits, Spec, default_jobs
 T = TypeVar("T")
 
 
-def _option(name: str, text: str, **more: Any) -> Parameter:
+def option(name: str, text: str, **more: Any) -> Parameter:
+    """An option with its environment variable."""
     return Parameter(name=f"--{name}", env_var="HYPERFILL_" + name.upper().replace("-", "_"), help=text, **more)
 
 
 Target = Annotated[
-    str | None, _option("target", "Conninfo of the target: a URI, key=value pairs, a service, PG* variables.")
+    str | None, option("target", "Conninfo of the target: a URI, key=value pairs, a service, PG* variables.")
 ]
-Json = Annotated[bool, _option("json", "Print one JSON object on stdout; everything else goes to stderr.", negative="")]
+Json = Annotated[bool, option("json", "Print one JSON object on stdout; everything else goes to stderr.", negative="")]
 
 
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class MoveOptions:
-    """Options of run and plan."""
+    """Options of run, plan, verify and repair."""
 
-    source: Annotated[str | None, _option("source", "Conninfo of the source: anything libpq takes.")] = None
+    source: Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")] = None
     target: Target = None
-    table: Annotated[str | None, _option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
+    table: Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
         None
     )
     hypertable: Annotated[
-        str | None, _option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
+        str | None, option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
     ] = None
     start: Annotated[
         str | None,
-        _option(
+        option(
             "start",
             "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
             allow_leading_hyphen=True,
@@ -50,7 +51,7 @@ class MoveOptions:
     ] = None
     end: Annotated[
         str | None,
-        _option(
+        option(
             "end",
             "The completion point: upper bound, exclusive. Rows at or after it are never touched.",
             allow_leading_hyphen=True,
@@ -58,84 +59,88 @@ class MoveOptions:
     ] = None
     time_column: Annotated[
         str | None,
-        _option("time-column", "The hypertable's time column; a check only, it is known from the hypertable."),
+        option("time-column", "The hypertable's time column; a check only, it is known from the hypertable."),
     ] = None
     source_time_column: Annotated[
-        str | None, _option("source-time-column", "The source's time column, if it has another name.")
+        str | None, option("source-time-column", "The source's time column, if it has another name.")
     ] = None
-    columns: Annotated[str | None, _option("columns", "Columns to move, by their target names: A,B. Default: all.")] = (
+    columns: Annotated[str | None, option("columns", "Columns to move, by their target names: A,B. Default: all.")] = (
         None
     )
-    jobs: Annotated[int | None, _option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
+    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
     window: Annotated[
-        str | None, _option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
+        str | None, option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
     ] = None
     max_window_rows: Annotated[
-        int | None, _option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
+        int | None, option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest"] | None, _option("order", "Which windows come first. Default: oldest.")
+        Literal["oldest", "newest"] | None, option("order", "Which windows come first. Default: oldest.")
     ] = None
     max_rate: Annotated[
-        str | None, _option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
+        str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
     ] = None
     where: Annotated[
         str | None,
-        _option(
+        option(
             "where", "Move only rows for which this SQL condition holds; it limits the DELETE on the target as well."
         ),
     ] = None
     replace: Annotated[
         bool | None,
-        _option(
+        option(
             "replace",
             "Go on where the source has fewer rows than the target, or another source filled the range.",
             negative="",
         ),
     ] = None
-    again: Annotated[bool | None, _option("again", "Move a finished backfill anew.", negative="")] = None
+    again: Annotated[bool | None, option("again", "Move a finished backfill anew.", negative="")] = None
     allow_seqscan: Annotated[
         bool | None,
-        _option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative=""),
+        option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative=""),
     ] = None
     skip_unstorable: Annotated[
         bool | None,
-        _option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative=""),
+        option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative=""),
     ] = None
     sync_sequences: Annotated[
-        bool | None, _option("sync-sequences", "Move sequences behind moved columns forward at the end.", negative="")
+        bool | None, option("sync-sequences", "Move sequences behind moved columns forward at the end.", negative="")
     ] = None
     hold: Annotated[
         str | None,
-        _option(
+        option(
             "hold",
             "Policies to turn off meanwhile: compression, retention, refresh, reorder (default: all four), or none.",
         ),
     ] = None
     accept_retention: Annotated[
         bool | None,
-        _option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
+        option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
     ] = None
     recompress: Annotated[
         bool | None,
-        _option(
+        option(
             "recompress", "Compress chunks again that were compressed before and are partly so after. Default: yes."
         ),
     ] = None
     refresh_caggs: Annotated[
         bool | None,
-        _option("refresh-caggs", "Refresh the continuous aggregates of what was moved, at every level. Default: yes."),
+        option("refresh-caggs", "Refresh the continuous aggregates of what was moved, at every level. Default: yes."),
     ] = None
     triggers: Annotated[
         Literal["fire", "off"] | None,
-        _option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
+        option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
     ] = None
     max_duration: Annotated[
         str | None,
-        _option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),
+        option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),
+    ] = None
+    verify: Annotated[
+        Literal["hash", "count", "none"] | None,
+        option("verify", "How run compares both sides after the last window, before it is done. Default: hash."),
     ] = None
     config: Annotated[
-        Path | None, _option("config", "A TOML file with one [[backfill]] for each table; see docs/configuration.md.")
+        Path | None, option("config", "A TOML file with one [[backfill]] for each table; see docs/configuration.md.")
     ] = None
     json: Json = False
 

@@ -1,0 +1,2 @@
+-- The server's clock.
+SELECT pg_catalog.clock_timestamp()::text
