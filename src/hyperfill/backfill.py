@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 
@@ -29,16 +29,15 @@ from hyperfill.errors import (
 )
 from hyperfill.existing import find_entry
 from hyperfill.prepare import prepare
-from hyperfill.preparing import Prepared
+from hyperfill.preparing import Prepared, State, refuse, worst
 from hyperfill.progress import Observer
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import Span
+from hyperfill.verify import Verification, verify_moved
 from hyperfill.watching import look, watch
 from hyperfill.window import Order, check_identity
-
-State = Literal["done", "incomplete", "mismatch", "nothing"]
 
 
 @dataclass
@@ -51,6 +50,7 @@ class Report:
     findings: list[Finding]
     failed: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    verification: Verification | None = None  # None: not asked for, or done by a run before
 
     def as_json(self) -> dict[str, Any]:
         """The contract of `run --json`."""
@@ -75,6 +75,8 @@ class Report:
         }
         if self.failed:
             found["failed_windows"] = self.failed
+        if self.verification is not None and prepared.time_type is not None:
+            found["verification"] = self.verification.as_json(prepared.time_type)
         return found
 
 
@@ -88,11 +90,7 @@ class Outcome:
 
     @property
     def state(self) -> State:
-        states = {r.state for r in self.reports}
-        for state in ("mismatch", "incomplete", "done"):
-            if state in states:
-                return state
-        return "nothing"
+        return worst(r.state for r in self.reports)
 
     @property
     def exit_code(self) -> int:
@@ -142,9 +140,17 @@ def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Sign
 
 
 def carry_out(
-    prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals, started: float
+    prepared: Sequence[Prepared],
+    limits: Limits,
+    observer: Observer,
+    signals: Signals,
+    started: float,
+    enter: Callable[[Connection, Prepared], None] | None = None,
 ) -> Outcome:
-    """Carry out what was prepared, all into one target. Raises `Refused` as `run` does."""
+    """Carry out what was prepared, all into one target. Raises `Refused` as `run` does.
+
+    `enter` enters a plan into the ledger, or joins what is there; without it as `register` does.
+    """
     refuse(prepared, observer)
     reports: list[Report] = []
     with Control(prepared[0].spec.target) as control:
@@ -152,7 +158,7 @@ def carry_out(
         active: list[Prepared] = []
         for one in prepared:
             if not one.empty:
-                register(control.connection, one)
+                (enter or register)(control.connection, one)
             if one.empty or (one.entry is not None and one.entry.finished):
                 reports.append(_nothing(one))
             else:
@@ -181,17 +187,6 @@ def carry_out(
     order = {id(p): i for i, p in enumerate(prepared)}
     reports.sort(key=lambda r: order[id(r.prepared)])
     return outcome
-
-
-def refuse(prepared: Sequence[Prepared], observer: Observer) -> None:
-    """Show what was found. Raises `Refused` if anything stands against beginning."""
-    observer.findings([f for p in prepared for f in p.findings])
-    errors = [f for p in prepared for f in p.errors]
-    if errors:
-        raise Refused(
-            f"refused: {len(errors)} reason{'s' if len(errors) > 1 else ''} not to start; nothing was written",
-            findings=tuple(f for p in prepared for f in p.findings),
-        )
 
 
 def _nothing(prepared: Prepared) -> Report:
@@ -236,6 +231,7 @@ def register(
                 prepared.time_type,
                 client=__version__,
                 findings=findings,
+                versions=prepared.versions,
             )
             if more is not None:
                 more(control, backfill)
@@ -344,8 +340,34 @@ def complete(
         findings += settle.settle(target, prepared, entry, touched, limits.jobs, observer)
         observer.log("analyzing the chunks that were filled")
         findings += finish.analyze(target, order, touched, limits.jobs)
+        verification = _verify(target, prepared, entry, limits, observer)
+        if verification is not None and verification.state != "equal":
+            reminder = holds.reminder(target, order.target.relation)
+            findings += [replace(reminder, table=prepared.table)] if reminder else []
+            state: State = "mismatch" if verification.differing else "incomplete"
+            return Report(
+                prepared, state, ledger.entries(target, ids=[backfill])[0], findings, verification=verification
+            )
         findings += release(target, entry, order, observer)
+        return Report(prepared, "done", ledger.entries(target, ids=[backfill])[0], findings, verification=verification)
     return Report(prepared, "done", ledger.entries(target, ids=[backfill])[0], findings)
+
+
+def _verify(
+    target: Connection, prepared: Prepared, entry: ledger.Entry, limits: Limits, observer: Observer
+) -> Verification | None:
+    """Compare what was moved, if that was not done; a phase that is reached when all of it is equal."""
+    spec, order = prepared.spec, prepared.order
+    assert order is not None
+    if not isinstance(spec, Spec) or spec.verify == "none" or entry.phase == "verified":
+        return None
+    try:
+        found = verify_moved(target, order, entry, spec.verify, limits, observer)
+    finally:
+        observer.stop()
+    if found.state == "equal":
+        ledger.set_phase(target, entry, entry.id, "verified")
+    return found
 
 
 def release(target: Connection, entry: ledger.Entry, order: Order, observer: Observer) -> list[Finding]:

@@ -48,6 +48,12 @@ class Server:
         return self.license == "timescale"
 
     @property
+    def versions(self) -> dict[str, str | None]:
+        """What the ledger keeps for the report."""
+        number = f"{self.version // 10000}.{self.version % 10000}"
+        return {"postgresql": number, "timescaledb": self.timescaledb_text if self.timescaledb else None}
+
+    @property
     def timescaledb_text(self) -> str:
         return ".".join(map(str, self.timescaledb)) if self.timescaledb else "none"
 

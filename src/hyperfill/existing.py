@@ -33,9 +33,9 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
                 hint=f"run it with its own options to finish it, or give it up: hyperfill clean --backfill {entry.id} "
                 "--force",
             )
-        if different.keys() <= _SPLIT or different.keys() & _ORIGIN:
+        if different.keys() <= SPLIT or different.keys() & ORIGIN:
             newest = entry if newest is None or _finished_at(entry) > _finished_at(newest) else newest
-        elif different.keys() - _SPLIT == {"columns"} and not spec.again:
+        elif different.keys() - SPLIT == {"columns"} and not spec.again:
             raise LedgerConflict(
                 f"backfill {entry.id} has moved this range with other columns:\n" + describe(different),
                 hint="--again moves it anew with these",
@@ -43,20 +43,20 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
     if newest is None:
         return None
     different = newest.differences(definition)
-    if different.keys() <= _SPLIT:
+    if different.keys() <= SPLIT:
         return None if spec.again else newest
     if spec.replace:
         return None
     raise LedgerConflict(
         f"the range overlaps backfill {newest.id}, which filled "
-        f"{newest.bounds} from another source:\n" + describe({k: v for k, v in different.items() if k in _ORIGIN}),
+        f"{newest.bounds} from another source:\n" + describe({k: v for k, v in different.items() if k in ORIGIN}),
         hint="deleting the range would wipe what came from there; --replace does it",
     )
 
 
 # A finished range is what it is, however it was cut.
-_SPLIT = frozenset({"window", "max_window_rows"})
-_ORIGIN = frozenset({"source", "source_relation"})
+SPLIT = frozenset({"window", "max_window_rows"})
+ORIGIN = frozenset({"source", "source_relation"})
 
 
 def _finished_at(entry: ledger.Entry) -> dt.datetime:

@@ -25,7 +25,7 @@ Mode = Literal["hash", "count"]
 # The server's hash of these means the same everywhere, and tells all their values apart.
 _OWN = frozenset(
     {
-        "bool", "int2", "int4", "oid", "float4", "float8", "numeric", "char", "bytea", "uuid", "date", "inet", "cidr",
+        "bool", "int2", "int4", "oid", "float4", "float8", "char", "bytea", "uuid", "date", "inet", "cidr",
         "macaddr", "macaddr8",
     }
 )  # fmt: skip
@@ -64,7 +64,8 @@ class Side:
 
     axis: Axis
     names: tuple[str, ...]  # the columns, as the target calls them
-    values: tuple[sql.Composable, ...]
+    values: tuple[sql.Composable, ...]  # as they are hashed
+    shown: tuple[sql.Composable, ...]  # as they are moved
     whole: bool  # rows are hashed as records
     finite: bool = False  # leave out rows at -infinity
 
@@ -76,8 +77,12 @@ class Side:
         """The SQL expression of one row's hash."""
         if mode == "count":
             return sql.SQL("NULL::bigint")
+        return self.hash_of(self.values)
+
+    def hash_of(self, values: Sequence[sql.Composable]) -> sql.Composable:
+        """The SQL expression of one hash of several values."""
         name = query("fingerprint/row") if self.whole else query("fingerprint/row_as_text")
-        return sql.SQL(name).format(values=sql.SQL(", ").join(self.values))
+        return sql.SQL(name).format(values=sql.SQL(", ").join(values))
 
 
 def sides(order: Order, source: Server, target: Server) -> tuple[Side, Side]:
@@ -85,19 +90,21 @@ def sides(order: Order, source: Server, target: Server) -> tuple[Side, Side]:
     assert order.source is not None
     whole = min(source.version, target.version) >= _RECORDS_SINCE
     recode = source.encoding != target.encoding
-    here, there = [], []
+    here: list[tuple[sql.Composable, sql.Composable]] = []
+    there: list[tuple[sql.Composable, sql.Composable]] = []
     for column in order.columns:
         attribute = order.target.relation.column(column.target)
         assert attribute is not None
         value: sql.Composable = sql.Identifier("r", column.source)
         if column.cast:
             value = sql.SQL("{}::{}").format(value, sql.SQL(cast(Any, column.cast)))
-        here.append(comparable(value, attribute.of, recode=recode, whole=whole))
-        there.append(comparable(sql.Identifier("r", column.target), attribute.of, recode=recode, whole=whole))
+        other = sql.Identifier("r", column.target)
+        here.append((value, comparable(value, attribute.of, recode=recode, whole=whole)))
+        there.append((other, comparable(other, attribute.of, recode=recode, whole=whole)))
     names = tuple(c.target for c in order.columns)
     return (
-        Side(order.source, names, tuple(here), whole, order.finite),
-        Side(order.target, names, tuple(there), whole),
+        Side(order.source, names, tuple(v for _, v in here), tuple(v for v, _ in here), whole, order.finite),
+        Side(order.target, names, tuple(v for _, v in there), tuple(v for v, _ in there), whole),
     )
 
 
@@ -113,8 +120,9 @@ def comparable(value: sql.Composable, of: Type, *, recode: bool = False, whole: 
             return value
         if of.name in _FOLDED:
             return sql.SQL("pg_catalog.{}({})").format(sql.Identifier(_FOLDED[of.name]), value)
-        if of.name == "interval" and whole:
-            return sql.SQL(query("fingerprint/interval")).format(value=value)
+        if of.name in ("numeric", "interval") and whole:
+            number = sql.SQL(query("fingerprint/interval")).format(value=value) if of.name == "interval" else value
+            return sql.SQL(query("fingerprint/numeric")).format(value=number)
         if of.name in _BYTES and not recode:
             return sql.SQL('{} COLLATE "C"').format(value)
     # The vectors of the catalogs are arrays as well, without a hash.

@@ -30,7 +30,7 @@ def jsonb(value: Any) -> Jsonb:
     return Jsonb(value, dumps=partial(json.dumps, ensure_ascii=False))
 
 
-Kind = Literal["run", "dump", "load"]
+Kind = Literal["run", "dump", "load", "repair"]
 Phase = Literal["planned", "held", "moved", "recompressed", "refreshed", "verified", "done"]
 # Control transactions may wait for each other a little; window transactions hold none of these locks.
 _CONTROL_LOCK_TIMEOUT = "30s"
@@ -219,20 +219,36 @@ def insert(
     *,
     client: str,
     findings: list[dict[str, Any]],
+    versions: dict[str, Any],
 ) -> int:
     """Store a plan; to be called inside a transaction that holds the hypertable's lock. Returns the backfill's id."""
     values = {name: getattr(definition, name) for name in Definition.__dataclass_fields__}
     values |= {"columns": jsonb(definition.columns), "settings": jsonb(definition.settings)}
     row = connection.execute(
-        query("ledger/insert_backfill"), {**values, "client": client, "findings": jsonb(findings)}
+        query("ledger/insert_backfill"),
+        {**values, "client": client, "findings": jsonb(findings), "versions": jsonb(versions)},
     ).fetchone()
     assert row is not None
     backfill = int(str(row[0]))
+    _insert_windows(connection, backfill, windows, time_type, 1)
+    return backfill
+
+
+def _insert_windows(
+    connection: Connection, backfill: int, windows: Iterable[PlannedWindow], time_type: TimeType, first: int
+) -> None:
     with connection.cursor() as cursor, cursor.copy(query("ledger/copy_windows")) as copy:
-        for number, window in enumerate(windows, start=1):
+        for number, window in enumerate(windows, start=first):
             lower = None if window.span.lower is None else time_type.text(window.span.lower)
             copy.write_row((backfill, number, lower, time_type.text(window.span.upper), window.estimate))
-    return backfill
+
+
+def renew_windows(connection: Connection, backfill: int, windows: Iterable[PlannedWindow], time_type: TimeType) -> None:
+    """Give an unfinished repair other windows than those it has not moved; under the hypertable's lock."""
+    # Workers of a run that was killed may still hold a window for a second or two.
+    connection.execute(query("ledger/lock_for_clean"), [backfill])
+    first = int(str(fetch_one(connection, query("ledger/renew_windows"), {"id": backfill})[0]))
+    _insert_windows(connection, backfill, windows, time_type, first)
 
 
 def mark_running(connection: Connection, backfill: int) -> None:

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from hyperfill import encode, finish, holds, ledger, loads, settle
 from hyperfill.archives import ArchiveError, Inputs
-from hyperfill.backfill import State, hold, refuse, register, release, remind
+from hyperfill.backfill import hold, register, release, remind
 from hyperfill.caggs import merge
 from hyperfill.control import Control
 from hyperfill.csvrows import CsvError
@@ -39,7 +39,7 @@ from hyperfill.feeding import Feeding
 from hyperfill.files import Reader
 from hyperfill.loaded_before import find_load
 from hyperfill.prepare_load import PreparedLoad, prepare_load
-from hyperfill.preparing import Prepared
+from hyperfill.preparing import Prepared, State, refuse
 from hyperfill.progress import Observer
 from hyperfill.session import Connection
 from hyperfill.signals import Signals

@@ -39,30 +39,23 @@ def _counts(connection: Connection, statement: sql.Composed) -> tuple[Any, ...] 
         return None
 
 
+def without_time(connection: Connection, axis: Axis, fate: str = "not moved") -> list[Finding]:
+    """Rows of the source that belong to no window."""
+    nulls, name = counted(connection, axis.compose("survey/nulls")), quote_name(axis.column)
+    if nulls == 0:
+        return []
+    if nulls is None:
+        text = (
+            f"rows of the source without a time could not be counted within 30 s: rows with {name} IS NULL are {fate}"
+        )
+    else:
+        text = f"{nulls:,} rows of the source have no time ({name} IS NULL): they belong to no window and are {fate}"
+    return [Finding("warning", "null-time", text)]
+
+
 def source_rows(connection: Connection, axis: Axis, span: Span, spec: Spec, nullable: bool) -> list[Finding]:
     """Rows that belong to no window: without a time, and at -infinity."""
-    findings = []
-    name = quote_name(axis.column)
-    if nullable:
-        nulls = counted(connection, axis.compose("survey/nulls"))
-        if nulls:
-            findings.append(
-                Finding(
-                    "warning",
-                    "null-time",
-                    f"{nulls:,} rows of the source have no time ({name} IS NULL): they belong to no window and "
-                    "are not moved",
-                )
-            )
-        elif nulls is None:
-            findings.append(
-                Finding(
-                    "warning",
-                    "null-time",
-                    f"rows of the source without a time could not be counted within 30 s: rows with {name} IS "
-                    "NULL are not moved",
-                )
-            )
+    findings = without_time(connection, axis) if nullable else []
     if span.lower is None and axis.time_type.has_infinity:
         lost = counted(connection, axis.compose("survey/unstorable"))
         if lost and not spec.skip_unstorable:

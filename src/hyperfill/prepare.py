@@ -84,6 +84,7 @@ class ServerPreparation(Preparation[Spec]):
         """
         spec, result = self.spec, self.result
         here, there = catalog.read_server(source), catalog.read_server(target)
+        result.versions = {"source": here.versions, "target": there.versions}
         # Where a service keeps the cluster's identity to itself, its address must do.
         self.address = f"{source.info.host}:{source.info.port}"
         self.note(preflight.servers(here, there, self.jobs, (source, target), writes=self.writes))
@@ -289,7 +290,11 @@ class ServerPreparation(Preparation[Spec]):
         )
         result.windows = windows or []
         result.missing_chunks = sum(1 for c in occupied if c.lower is not None and not grid.exists(c.lower))
-        self.note(preflight_rows.scans(found, len(result.windows), spec))
+        self.note(self.scans(found))
+
+    def scans(self, found: Survey) -> list[Finding]:
+        """What reading the source costs where no index leads to its rows."""
+        return preflight_rows.scans(found, len(self.result.windows), self.spec)
 
 
 def prepare(spec: Spec, jobs: int) -> Prepared:

@@ -87,6 +87,7 @@ class _Preparation(Preparation[LoadSpec]):
     def check(self, target: Connection, found: Manifest) -> None:
         spec, result = self.spec, self.result
         server = catalog.read_server(target)
+        self.result.versions = {"target": server.versions}
         self.note(preflight.target_server(server, self.jobs, target))
         name = spec.hypertable or found.relation
         hypertable = self.attempt("hypertable", lambda: self.read_target(target, server, name, "--hypertable"))

@@ -92,6 +92,7 @@ class _Preparation(Preparation[LoadSpec]):
     def check(self, target: Connection) -> None:
         spec, result, files = self.spec, self.result, self.found.files
         server = catalog.read_server(target)
+        self.result.versions = {"target": server.versions}
         self.note(preflight.target_server(server, self.jobs, target))
         name = spec.hypertable or ""
         hypertable = self.attempt("hypertable", lambda: self.read_target(target, server, name, "--hypertable"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import psycopg
 
@@ -12,11 +12,13 @@ from hyperfill import catalog, ledger, preflight, preflight_chunks, preflight_po
 from hyperfill.catalog import Hypertable, Server
 from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.plan import PlannedWindow
+from hyperfill.progress import Observer
 from hyperfill.session import Connection
 from hyperfill.spec import Landing
 from hyperfill.timeline import BoundError, Span, TimeType
 from hyperfill.window import Order
 
+State = Literal["done", "incomplete", "mismatch", "nothing"]  # of a command, in its JSON
 T = TypeVar("T")
 S = TypeVar("S", bound=Landing)
 
@@ -42,12 +44,31 @@ class Prepared:
     empty: bool = False  # start = end: there is nothing to do
     superseded: set[int] = field(default_factory=set)  # loads of which nothing came, in whose place this one steps
     unlike: set[int] = field(default_factory=set)  # finished loads whose files only look the same
+    versions: dict[str, Any] = field(default_factory=dict)  # of the servers, for the report
     policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
     shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)
 
     @property
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
+
+
+def worst(states: Iterable[State]) -> State:
+    """The state of several together."""
+    found = set(states)
+    ordered: tuple[State, ...] = ("mismatch", "incomplete", "done")
+    return next((state for state in ordered if state in found), "nothing")
+
+
+def refuse(prepared: Sequence[Prepared], observer: Observer, nothing: str = "nothing was written") -> None:
+    """Show what was found. Raises `Refused` if anything stands against beginning."""
+    observer.findings([f for p in prepared for f in p.findings])
+    errors = [f for p in prepared for f in p.errors]
+    if errors:
+        raise Refused(
+            f"refused: {len(errors)} reason{'s' if len(errors) > 1 else ''} not to start; {nothing}",
+            findings=tuple(f for p in prepared for f in p.findings),
+        )
 
 
 class Stop(Exception):

@@ -105,6 +105,38 @@ class Rate:
         return (1.0 - self._past[-1][3]) / speed if speed > 0 else None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How far a comparison is."""
+
+    done: int  # windows
+    total: int
+    rows: int  # of the source
+    expected: int  # rows, about
+    differing: int
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        if self.done >= self.total:
+            return 1.0
+        return min(0.999, self.rows / self.expected if self.expected else self.done / self.total)
+
+    def __str__(self) -> str:
+        speed = self.rows / self.seconds if self.seconds > 0 else 0.0
+        left = self.seconds * (1 - self.share) / self.share if self.share > 0 else None
+        return ", ".join(
+            [
+                f"{self.share:.1%} compared",
+                f"windows {self.done}/{self.total}" + (f" ({self.differing} differ)" if self.differing else ""),
+                f"{self.rows:,} rows",
+                f"{speed:,.0f} rows/s",
+                f"ETA {duration(left)}" if left is not None else "ETA unknown",
+            ]
+        )
+
+
 class Observer(Protocol):
     """Who is told about a run. The engine knows nothing of terminals."""
 
@@ -118,6 +150,9 @@ class Observer(Protocol):
 
     def show(self, snapshot: Snapshot) -> None:
         """How far it is."""
+
+    def reading(self, reading: Reading) -> None:
+        """How far a comparison is."""
 
     def stop(self) -> None:
         """The run is over: leave the screen as it should stay."""
@@ -151,6 +186,11 @@ class Lines:
         if snapshot.taken - self._said >= self._EVERY:
             self._said = snapshot.taken
             self.log(summary(snapshot, self._rate))
+
+    def reading(self, reading: Reading) -> None:
+        if time.monotonic() - self._said >= self._EVERY:
+            self._said = time.monotonic()
+            self.log(str(reading))
 
     def stop(self) -> None:
         pass

@@ -95,7 +95,7 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
         if is_hypertable(connection, server, axis.relation)
         else None
     )
-    scan_bytes = 0 if chunks is not None else _scanned(connection, bare, span)
+    scan_bytes = 0 if chunks is not None else scanned(connection, bare, span)
     indexed = scan_bytes == 0
     if indexed:
         first = _ordinal(
@@ -214,7 +214,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def _scanned(connection: Connection, axis: Axis, span: Span) -> int:
+def scanned(connection: Connection, axis: Axis, span: Span) -> int:
     """Bytes that a window would read by sequential scans: 0 where an index leads to its rows.
 
     Asks the planner with sequential scans made unattractive, so it answers for tables, partitions,

@@ -47,7 +47,7 @@ class Order:
     columns: tuple[MovedColumn, ...]
     binary: bool
     newest: bool
-    replace: bool
+    replace: bool  # go on where the source has fewer rows than the target
     finite: bool  # leave out rows at -infinity, which no hypertable can hold
     has_triggers: bool
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
@@ -60,6 +60,7 @@ class Order:
     # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
     occupied: frozenset[int] = frozenset()
     triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
+    repair: bool = False  # fewer rows than the target has, but not none at all, are what the user was told of
     watch: Watch | None = None  # policies that must be off while windows are moved
 
 
@@ -245,7 +246,7 @@ def _compare(sent: int, taken: int, deleted: int, order: Order) -> None:
             server="target",
             hint="a BEFORE INSERT trigger on the target drops rows",
         )
-    if deleted > taken and not order.replace:
+    if deleted > taken and not (order.replace or (order.repair and taken)):
         raise WindowError(
             f"the target has {deleted} rows in this window and the source only {taken}: nothing was deleted",
             server="source",

@@ -35,7 +35,7 @@ def test_json_of_a_run(hyperfill: Hyperfill, source_db: str, target_db: str) -> 
     ended = hyperfill("run", *arguments(source_db, target_db, "--jobs", "2", "--json"))
     assert ended.returncode == 0, ended.stderr
     report = the_object(ended.stdout)
-    assert report.keys() == CONTRACT
+    assert report.keys() == CONTRACT | {"verification"}
     assert (report["table"], report["hypertable"]) == ("public.metrics", "public.metrics")
     assert (report["start"], report["end"], report["state"]) == ("-infinity", "2024-01-10 12:00:00+00", "done")
     assert report["backfill"] == 1

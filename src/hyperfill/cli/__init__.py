@@ -16,6 +16,8 @@ from hyperfill.cli.options import Json, MoveOptions, Target, require_target
 from hyperfill.cli.output import print_error, say
 from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
+from hyperfill.cli.suggest_end import SuggestOptions
+from hyperfill.cli.verify import VerifyOptions
 from hyperfill.early import print_failure, wants_json
 from hyperfill.errors import HyperfillError, Incomplete, Interrupted, Refused, UsageError, first_line, is_transient
 
@@ -50,6 +52,28 @@ def plan(*, options: MoveOptions | None = None) -> int:
     from hyperfill.cli import move
 
     return move.plan(options or MoveOptions())
+
+
+@app.command
+def verify(*, options: MoveOptions | None = None, how: VerifyOptions | None = None) -> int:
+    """Compare both sides of a range, window by window; nothing is written. Ends with 5 if they differ."""
+    from hyperfill.cli.verify import verify as carry_out
+
+    return carry_out(options or MoveOptions(), how or VerifyOptions())
+
+
+@app.command
+def repair(
+    *,
+    options: MoveOptions | None = None,
+    dry_run: Annotated[
+        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="Only say what it would do.", negative="")
+    ] = False,
+) -> int:
+    """Make the target equal to the source: compare, move again the windows that differ, compare those."""
+    from hyperfill.cli.repair import repair as carry_out
+
+    return carry_out(options or MoveOptions(), dry_run=dry_run)
 
 
 @app.command
@@ -134,6 +158,33 @@ def dump(*, options: DumpOptions | None = None) -> int:
     from hyperfill.cli.dump import write
 
     return write(options or DumpOptions())
+
+
+@app.command(name="suggest-end")
+def suggest_end(*, options: SuggestOptions | None = None) -> int:
+    """Compare both sides since dual-writing began, and suggest a completion point (--end of run) with its reasons."""
+    from hyperfill.cli.suggest_end import suggest_end as answer
+
+    return answer(options or SuggestOptions())
+
+
+@app.command
+def report(
+    *,
+    target: Target = None,
+    backfill: Annotated[
+        int | None,
+        Parameter(name="--backfill", env_var="HYPERFILL_BACKFILL", help="Its id, as hyperfill status shows it."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        Parameter(name="--out", env_var="HYPERFILL_OUT", help="The file to write: it ends in .html, .md or .json."),
+    ] = None,
+) -> int:
+    """Write what a backfill did into a file: a page to sign off and print, Markdown, or JSON with every window."""
+    from hyperfill.cli.report import write
+
+    return write(require_target(target), backfill, out)
 
 
 @app.command

@@ -18,7 +18,7 @@ from hyperfill.spec import Limits, LoadSpec
 
 if TYPE_CHECKING:
     from hyperfill.loading import LoadReport
-    from hyperfill.progress import Level, Snapshot
+    from hyperfill.progress import Level, Reading, Snapshot
 
 _NOTES = {
     "enable_client_side_sorting": "-enable-client-side-sorting has no effect: rows are loaded as they come",
@@ -210,6 +210,9 @@ class Reporter:
             self._before = snapshot.rows if any(e.runs > 1 for e in snapshot.entries) else 0
         if snapshot.taken - self._said >= self._period:
             self._report(snapshot)
+
+    def reading(self, reading: Reading) -> None:
+        """A load compares nothing."""
 
     def stop(self) -> None:
         if self._latest is not None:

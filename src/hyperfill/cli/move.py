@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperfill.cli.options import MoveOptions
 from hyperfill.cli.output import findings_lines, observer, print_json, say
+from hyperfill.cli.verify import say_verification
 from hyperfill.errors import Refused
 from hyperfill.signals import Signals
 
@@ -52,6 +53,10 @@ def _print_report(report: Any) -> None:
     say(f"  {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, {human_bytes(entry.bytes_copied)}")
     for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):
         say(line)
+    if report.verification is not None:
+        say_verification(report.verification, report.prepared.time_type)
+    if report.state == "mismatch":
+        say("  policies stay as they are held; hyperfill repair with the same options moves these windows again")
     if report.state != "incomplete":
         return
     for failed in report.failed[:10]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hyperfill.errors import Finding
 from hyperfill.ledger import Entry
-from hyperfill.progress import Level, Rate, Snapshot
+from hyperfill.progress import Level, Rate, Reading, Snapshot
 from hyperfill.quantities import duration, human_bytes
 
 _STYLE = {"info": "", "warning": "yellow", "error": "bold red", "note": "dim"}
@@ -43,10 +43,16 @@ class Terminal:
 
     def show(self, snapshot: Snapshot) -> None:
         self._rate.add(snapshot)
+        self._draw(render(snapshot, self._rate))
+
+    def _draw(self, content: RenderableType) -> None:
         if self._live is None:
             self._live = Live(console=self.console, refresh_per_second=4, transient=False)
             self._live.start()
-        self._live.update(render(snapshot, self._rate))
+        self._live.update(content)
+
+    def reading(self, reading: Reading) -> None:
+        self._draw(Group(ProgressBar(total=1.0, completed=reading.share, width=20), Text(f"  {reading}")))
 
     def stop(self) -> None:
         if self._live is not None:

@@ -1,0 +1,296 @@
+"""What exactly differs in a window: halved again and again by time, down to single rows, told apart by their key."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from psycopg import sql
+
+from hyperfill.comparing import Compared, Ends, Piece, Reader
+from hyperfill.fingerprint import Fingerprint, Side
+from hyperfill.sql import query
+from hyperfill.timeline import Span, TimeType, split_even
+
+_PIECES = 64  # a stretch is looked at in so many parts
+_LEAF_ROWS = 20_000  # few enough to be fetched row by row
+_TICK_ROWS = 2_000_000  # rows of one and the same moment: beyond that they are not fetched
+_BUCKETS_SHOWN = 100
+_SAMPLES = 5  # of each kind
+_SHOWN_CHARACTERS = 200
+
+What = Literal["missing", "extra", "different"]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The smallest stretch of time that was looked at as a whole, where both sides differ."""
+
+    span: Span
+    source: int  # rows
+    target: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row that is not the same on both sides. `columns`: those that differ, where both have a row of that key."""
+
+    what: What
+    key: dict[str, str | None]
+    source: dict[str, str | None] | None
+    target: dict[str, str | None] | None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass
+class Difference:
+    """A window that differs."""
+
+    window: Compared
+    examined: bool = False
+    buckets: list[Bucket] = field(default_factory=list)
+    more_buckets: int = 0
+    missing: int = 0  # rows that only the source has
+    extra: int = 0  # rows that only the target has
+    changed: int = 0  # rows that both have, by their key, with other values
+    exact: bool = True  # False: there are at least so many
+    samples: list[Sample] = field(default_factory=list)
+
+    def as_json(self, time_type: TimeType) -> dict[str, Any]:
+        """One element of `differences`."""
+        window = self.window
+        found = {
+            "window": window.piece.id,
+            **_bounds(window.piece.span, time_type),
+            "rows_source": window.source.rows,
+            "rows_target": window.target.rows,
+            "examined": self.examined,
+        }
+        if not self.examined:
+            return found
+        return {
+            **found,
+            "rows_missing": self.missing,
+            "rows_extra": self.extra,
+            "rows_different": self.changed,
+            "exact": self.exact,
+            "buckets": [
+                {**_bounds(b.span, time_type), "rows_source": b.source, "rows_target": b.target} for b in self.buckets
+            ],
+            "buckets_left_out": self.more_buckets,
+            "samples": [
+                {"what": s.what, "key": s.key, "columns": list(s.columns), "source": s.source, "target": s.target}
+                for s in self.samples
+            ],
+        }
+
+
+def _bounds(span: Span, time_type: TimeType) -> dict[str, str]:
+    lower = "-infinity" if span.lower is None else time_type.text(span.lower)
+    return {"lower": lower, "upper": time_type.text(span.upper)}
+
+
+@dataclass(frozen=True)
+class _Row:
+    hash: int
+    key: tuple[str | None, ...]
+
+
+class Examiner:
+    """Looks into windows that differ. Reads only."""
+
+    def __init__(self, ends: Ends, rows: int | None) -> None:
+        """`rows`: how many rows of a window are fetched at most to tell them apart; None: all that is needed."""
+        self._ends = ends
+        self._budget = rows
+        self._left = 0
+        here, there = ends.sides()
+        self._names = here.names
+        self._key, self._unique = self._find_key(here, there)
+
+    def _find_key(self, here: Side, there: Side) -> tuple[tuple[str, ...], bool]:
+        """The columns that say which rows are the same one, by the target's names; else the time alone."""
+        asked = ((self._ends.target, there), (self._ends.source, here))
+        time = there.axis.column
+        for reader, side in asked:
+            statement = sql.SQL(query("differences/key")).format(oid=sql.Literal(side.axis.relation.oid))
+            row: Any = reader.open().execute(statement).fetchone()
+            names = row[0] if row else []
+            if side is here and names:
+                # The source may call its time column something else; other names are the same on both sides.
+                names = [time if name == here.axis.column else name for name in names]
+            if names and set(names) <= set(self._names):
+                return (time, *(n for n in names if n != time)), True
+        return (time,), False
+
+    def examine(self, piece: Piece) -> tuple[Compared, Difference | None]:
+        """A window as it is now, and what differs in it; None if nothing does."""
+        self._left = self._budget if self._budget is not None else 0
+        both = self._ends.ask(partial(Reader.fingerprint, span=piece.span, mode="hash"))
+        window = Compared(piece, *both)
+        if window.equal:
+            return window, None
+        found = Difference(window, examined=True)
+        self._descend(found, self._bounded(piece.span), *both)
+        return window, found
+
+    def _bounded(self, span: Span) -> list[Span]:
+        """The span in pieces. One that is open below is cut where its first rows are."""
+        if span.lower is not None:
+            return split_even(span, _PIECES)
+        firsts = [f for f in self._ends.ask(partial(_first, span=span)) if f is not None and f < span.upper]
+        if not firsts or min(firsts) == span.upper:
+            return [span]
+        first = min(firsts)
+        lower = Span(None, first)
+        return [lower, *split_even(Span(first, span.upper), _PIECES)]
+
+    def _descend(self, found: Difference, pieces: list[Span], source: Fingerprint, target: Fingerprint) -> None:
+        if len(pieces) == 1:
+            self._leaf(found, pieces[0], source, target)
+            return
+        here, there = self._ends.ask(partial(Reader.fingerprints, pieces=pieces, mode="hash"))
+        for span, mine, theirs in zip(pieces, here, there, strict=True):
+            if mine == theirs:
+                continue
+            inside = [span] if span.lower is None else split_even(span, _PIECES)
+            if max(mine.rows, theirs.rows) <= _LEAF_ROWS or len(inside) == 1:
+                self._leaf(found, span, mine, theirs)
+            elif self._spent:
+                self._count(found, span, mine, theirs)
+            else:
+                self._descend(found, inside, mine, theirs)
+
+    @property
+    def _spent(self) -> bool:
+        return self._budget is not None and self._left <= 0
+
+    def _count(self, found: Difference, span: Span, source: Fingerprint, target: Fingerprint) -> None:
+        """Only what the numbers of rows tell."""
+        found.exact = False
+        found.missing += max(0, source.rows - target.rows)
+        found.extra += max(0, target.rows - source.rows)
+        self._note(found, Bucket(span, source.rows, target.rows))
+
+    @staticmethod
+    def _note(found: Difference, bucket: Bucket) -> None:
+        if len(found.buckets) < _BUCKETS_SHOWN:
+            found.buckets.append(bucket)
+        else:
+            found.more_buckets += 1
+
+    def _leaf(self, found: Difference, span: Span, source: Fingerprint, target: Fingerprint) -> None:
+        if self._spent or max(source.rows, target.rows) > _TICK_ROWS:
+            self._count(found, span, source, target)
+            return
+        here, there = self._ends.ask(lambda reader, side: self._fetch(reader, side, span))
+        self._left -= max(len(here), len(there))
+        mine, theirs = Counter(here), Counter(there)
+        missing, extra = list((mine - theirs).elements()), list((theirs - mine).elements())
+        if not missing and not extra:
+            return  # it is equal by now
+        self._note(found, Bucket(span, len(here), len(there)))
+        pairs = self._pair(missing, extra)
+        paired = Counter(row for pair in pairs for row in pair)
+        alone = list((Counter(missing) - paired).elements()), list((Counter(extra) - paired).elements())
+        found.missing += len(alone[0])
+        found.extra += len(alone[1])
+        found.changed += len(pairs)
+        self._sample(found, span, *alone, pairs)
+
+    def _expressions(self, side: Side) -> sql.Composable:
+        values = dict(zip(side.names, side.shown, strict=True))
+        return sql.SQL(", ").join(sql.SQL("({})::text").format(values[name]) for name in self._key)
+
+    def _fetch(self, reader: Reader, side: Side, span: Span) -> list[_Row]:
+        statement = sql.SQL(query("differences/hashes")).format(
+            hash=side.row_hash(),
+            key=self._expressions(side),
+            relation=side.axis.relation.identifier,
+            range=side.condition(span),
+        )
+        rows: list[Any] = reader.open().execute(statement).fetchall()
+        return [_Row(number, tuple(key)) for number, key in rows]
+
+    def _pair(self, missing: Sequence[_Row], extra: Sequence[_Row]) -> list[tuple[_Row, _Row]]:
+        """Rows of one key on both sides. Where the time alone is the key only if there is one on each side."""
+        by_key: dict[tuple[str | None, ...], tuple[list[_Row], list[_Row]]] = defaultdict(lambda: ([], []))
+        for row in missing:
+            by_key[row.key][0].append(row)
+        for row in extra:
+            by_key[row.key][1].append(row)
+        return [
+            pair
+            for mine, theirs in by_key.values()
+            if self._unique or len(mine) == len(theirs) == 1
+            for pair in zip(mine, theirs, strict=False)
+        ]
+
+    def _sample(
+        self,
+        found: Difference,
+        span: Span,
+        missing: Sequence[_Row],
+        extra: Sequence[_Row],
+        pairs: Sequence[tuple[_Row, _Row]],
+    ) -> None:
+        room = {w: _SAMPLES - sum(1 for s in found.samples if s.what == w) for w in ("missing", "extra", "different")}
+        chosen = pairs[: room["different"]]
+        lost, more = missing[: room["missing"]], extra[: room["extra"]]
+        here, there = self._ends.ask(
+            lambda reader, side: self._read(
+                reader,
+                side,
+                span,
+                [*lost, *(m for m, _ in chosen)] if reader is self._ends.source else [*more, *(t for _, t in chosen)],
+            )
+        )
+        for mine, theirs in chosen:
+            a, b = here.get(mine.hash), there.get(theirs.hash)
+            if a is None or b is None:
+                continue
+            differing = tuple(n for n, x, y in zip(self._names, a[1], b[1], strict=True) if x != y)
+            found.samples.append(
+                Sample("different", self._named(mine), dict(zip(self._names, a[0], strict=True)),
+                       dict(zip(self._names, b[0], strict=True)), differing)
+            )  # fmt: skip
+        for row in lost:
+            if row.hash in here:
+                values = dict(zip(self._names, here[row.hash][0], strict=True))
+                found.samples.append(Sample("missing", self._named(row), values, None))
+        for row in more:
+            if row.hash in there:
+                values = dict(zip(self._names, there[row.hash][0], strict=True))
+                found.samples.append(Sample("extra", self._named(row), None, values))
+
+    def _named(self, row: _Row) -> dict[str, str | None]:
+        return dict(zip(self._key, row.key, strict=True))
+
+    def _read(
+        self, reader: Reader, side: Side, span: Span, rows: Sequence[_Row]
+    ) -> dict[int, tuple[list[str | None], list[int]]]:
+        """Values of rows and their hashes, by the hash of the row."""
+        if not rows:
+            return {}
+        cut = sql.SQL("pg_catalog.left(({})::text, {})")
+        statement = sql.SQL(query("differences/samples")).format(
+            hash=side.row_hash(),
+            shown=sql.SQL(", ").join(cut.format(v, sql.Literal(_SHOWN_CHARACTERS)) for v in side.shown),
+            hashes=sql.SQL(", ").join(side.hash_of([v]) for v in side.values),
+            relation=side.axis.relation.identifier,
+            range=side.condition(span),
+            wanted=sql.Literal([row.hash for row in rows]),
+            limit=sql.Literal(100 * len(rows)),
+        )
+        found: list[Any] = reader.open().execute(statement).fetchall()
+        return {number: (shown, hashes) for number, shown, hashes in found}
+
+
+def _first(reader: Reader, side: Side, span: Span) -> int | None:
+    """Where the rows of a span begin, if one of them has a finite time."""
+    condition = side.axis.condition(span, finite=True)
+    row: Any = reader.open().execute(side.axis.compose("survey/first", range=condition)).fetchone()
+    return None if row is None else side.axis.time_type.ordinal(row[0])
