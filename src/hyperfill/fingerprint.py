@@ -139,8 +139,9 @@ def comparable(value: sql.Composable, of: Type, *, recode: bool = False, whole: 
 
 def fingerprint(connection: Connection, side: Side, span: Span, mode: Mode) -> Fingerprint:
     """Of the rows of a span, in one pass over them."""
-    statement = sql.SQL(query("fingerprint/span")).format(
-        hash=side.row_hash(mode), relation=side.axis.relation.identifier, range=side.condition(span)
+    text = query("fingerprint/count") if mode == "count" else query("fingerprint/span")
+    statement = sql.SQL(text).format(
+        hash=side.row_hash(), relation=side.axis.relation.identifier, range=side.condition(span)
     )
     row: Any = connection.execute(statement).fetchone()
     return _read(row[0], row[1], mode)
