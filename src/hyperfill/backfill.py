@@ -179,7 +179,8 @@ def carry_out(
                     reports.append(complete(control, one, limits, observer, outcome.error))
                 except (psycopg.Error, Refused, WindowError) as error:
                     # Windows were moved: this is no refusal. What the ledger says of it is read by the next run.
-                    lost = Finding("error", "target", first_line(error), table=one.table)
+                    server = (isinstance(error, WindowError) and error.server) or "target"
+                    lost = Finding("error", server, first_line(error), table=one.table)
                     observer.findings([lost])
                     reports.append(Report(one, "incomplete", one.entry, [*one.findings, lost]))
     for report in reports:

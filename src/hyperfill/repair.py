@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
+
 from hyperfill import __version__, ledger, preflight_rows, session
 from hyperfill.backfill import Outcome, Report, carry_out, complete
 from hyperfill.comparing import Pace
 from hyperfill.control import Control
 from hyperfill.differences import Difference
-from hyperfill.errors import Finding, Refused, UsageError
+from hyperfill.errors import Finding, Refused, UsageError, WindowError, first_line
 from hyperfill.plan import PlannedWindow
 from hyperfill.prepare_repair import RepairPreparation, find_repaired
 from hyperfill.preparing import Prepared, State, refuse, worst
@@ -21,7 +23,7 @@ from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import TimeType
-from hyperfill.verify import Verification, verify
+from hyperfill.verify import Verification, ending, verify
 
 
 @dataclass
@@ -136,9 +138,11 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
     rows = sum(p.estimate for p in preparation.pieces)
     observer.log(f"{one.prepared.table}: comparing {len(preparation.pieces):,} windows of about {rows:,} rows by hash")
     try:
-        one.before = verify(order, preparation.pieces, "hash", Pace(limits.jobs), observer, exact=True)
+        with ending():
+            one.before = verify(order, preparation.pieces, "hash", Pace(limits.jobs), observer, exact=True)
     finally:
         observer.stop()
+    assert one.before is not None
     if one.before.failed:
         failed = one.before.failed[0]
         raise Refused(
@@ -261,7 +265,13 @@ def _finish_parent(one: Repair, limits: Limits, observer: Observer) -> None:
         found = ledger.entries(control.connection, ids=[parent.id])
         if not found or found[0].finished:
             return
-        report = complete(control, replace(prepared, order=order, entry=found[0], findings=[]), limits, observer)
+        try:
+            report = complete(control, replace(prepared, order=order, entry=found[0], findings=[]), limits, observer)
+        except (psycopg.Error, Refused, WindowError) as error:
+            # What was repaired is noted. This is what the next run, or repair, goes on with.
+            observer.log(f"backfill {parent.id} could not be finished: {first_line(error)}", level="error")
+            one.state = "incomplete"
+            return
     observer.log(f"backfill {parent.id}, which had ended with a difference: {report.state}")
     one.state = report.state
     if one.report is None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperfill import comparisons
 from hyperfill.comparing import Compared, Comparing, Ends, Failed, Pace, Piece
 from hyperfill.differences import Difference, Examiner
+from hyperfill.errors import Incomplete, WindowError
 from hyperfill.fingerprint import Mode
 from hyperfill.ledger import Entry
 from hyperfill.prepare_verify import Comparison, prepare_verify
 from hyperfill.preparing import State, refuse
 from hyperfill.progress import Observer, Reading
-from hyperfill.session import Connection
+from hyperfill.session import ConnectFailed, Connection
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import TimeType
 from hyperfill.window import Order
@@ -141,10 +143,27 @@ def verify_tables(
         share = sum(p.estimate for p in pieces) / one.rows_source if one.rows_source else 1.0
         rows = round(one.rows_source * share), round(one.rows_target * share)
         _announce(observer, one.prepared.table, mode, rows, (len(pieces), len(one.pieces)), pace)
-        found = verify(order, pieces, mode, pace, observer)
+        with ending():
+            found = verify(order, pieces, mode, pace, observer)
         found.left_out, found.total, found.sample = len(one.pieces) - len(pieces), len(one.pieces), sample
         reports.append(Verified(one, found))
     return reports
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """A server that is gone for good, or a relation that was replaced, ends a comparison of which nothing depends.
+
+    Raises `Incomplete` then.
+    """
+    try:
+        yield
+    except (WindowError, ConnectFailed) as error:
+        server = f"{error.server}: " if isinstance(error, WindowError) and error.server else ""
+        hint = "what was compared so far is not shown, and nothing was written; run the same command again"
+        raise Incomplete(
+            f"the comparison could not be finished: {server}{error.message}", hint=error.hint or hint
+        ) from error
 
 
 def _announce(

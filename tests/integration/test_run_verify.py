@@ -182,3 +182,27 @@ def test_an_interrupted_comparison_leaves_no_session(
     until(lambda: not scenes.sessions(source_db) and not scenes.sessions(target_db), 10, "the sessions to end")
     assert "interrupted" in running.stderr
     assert "Traceback" not in running.stderr
+
+
+def test_a_lost_session_is_opened_again(source_db: str, target_db: str, pair: Pair, tmp_path: Path) -> None:
+    """A comparison reads only: what was lost on the way is read once more."""
+    make(pair)
+    pair.run("m", *END)
+    # Two seconds for the row in the middle.
+    pair.on_source(
+        "CREATE VIEW slow AS SELECT t, dev, v, note, doc, CASE WHEN t = '2024-01-01 08:00Z' AND dev = 2 "
+        "THEN big + (pg_sleep(2) IS NULL)::int ELSE big END AS big FROM m"
+    )
+    running = Background.start(
+        tmp_path, "verify", *scenes.arguments(source_db, target_db, "--hypertable", "m", end=END[1], table="slow")
+    )
+    ended = (
+        "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%hash%' AND "
+        "datname = current_database() AND state = 'active' AND wait_event = 'PgSleep') AS x"
+    )
+    try:
+        until(lambda: scenes.scalar(source_db, ended), 60, "a session to end")
+        assert running.wait(60) == 0, running.stderr
+    finally:
+        running.end()
+    assert "equal" in running.stdout
