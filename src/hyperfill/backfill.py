@@ -343,7 +343,7 @@ def complete(
         findings += finish.analyze(target, order, touched, limits.jobs)
         verification = _verify(target, prepared, entry, limits, observer)
         if verification is not None and verification.state != "equal":
-            reminder = holds.reminder(target, order.target.relation)
+            reminder = holds.reminder(target, order.target.relation, differs=bool(verification.differing))
             findings += [replace(reminder, table=prepared.table)] if reminder else []
             state: State = "mismatch" if verification.differing else "incomplete"
             return Report(

@@ -91,7 +91,8 @@ class Reader:
         order = self._order
         conninfo = order.source_conninfo if self._role == "source" else order.target_conninfo
         assert conninfo is not None
-        found = session.connect(conninfo, self._role, application_name=f"hyperfill/{order.backfill or 'verify'}")
+        name = f"hyperfill/{order.backfill or 'verify'}"
+        found = session.connect(conninfo, self._role, application_name=name, names_in_full=order.names_objects)
         found.execute(query("fingerprint/reader"))
         self._connection = found
         self._stop.connections.append(found)
@@ -186,15 +187,16 @@ class Comparing:
         self._order = order
         self._mode: Mode = mode
         self._stop = Stop()
-        self._rate = None
         passes = _passes(pieces, pace, indexed=order.source_indexed)
         jobs = max(1, min(pace.jobs, len(passes)))
-        if pace.rows_per_second:
-            self._rate = pace.rows_per_second / jobs
+        # One for all: lanes that have ended leave their share to the others.
+        self._throttle = Throttle(pace.rows_per_second, self._stop.drain) if pace.rows_per_second else None
+        self._second = pace.rows_per_second / jobs if pace.rows_per_second else 0.0  # rows of a lane
         self._passes: queue.SimpleQueue[list[Piece]] = queue.SimpleQueue()
         for one in passes:
             self._passes.put(one)
         self._left = len(pieces)
+        self._read: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Compared | Failed | HyperfillError | BaseException] = queue.SimpleQueue()
         self._lanes = [threading.Thread(target=self._lane, name=f"compare-{n}", daemon=True) for n in range(jobs)]
 
@@ -229,29 +231,27 @@ class Comparing:
 
     def _lane(self) -> None:
         ends = Ends(self._order, self._stop)
-        throttle = Throttle(self._rate, self._stop.drain) if self._rate else None
         try:
             while not self._stop.drain.is_set():
                 try:
                     pieces = self._passes.get_nowait()
                 except queue.Empty:
                     return
-                for result in self._compare(ends, pieces, throttle):
+                for result in self._compare(ends, pieces):
                     self._results.put(result)
         except BaseException as error:
             self._results.put(error)
         finally:
             ends.close()
 
-    def _compare(self, ends: Ends, pieces: list[Piece], throttle: Throttle | None) -> Sequence[Compared | Failed]:
+    def _compare(self, ends: Ends, pieces: list[Piece]) -> Sequence[Compared | Failed]:
         try:
             if len(pieces) == 1:
-                source, target = self._slices(ends, pieces[0], throttle)
+                source, target = self._slices(ends, pieces[0])
                 return [Compared(pieces[0], source, target)]
             spans = [piece.span for piece in pieces]
             here, there = ends.ask(lambda reader, side: reader.fingerprints(side, spans, self._mode))
-            if throttle is not None:
-                throttle.passed(max(sum(f.rows for f in here), sum(f.rows for f in there)))
+            self._passed(sum(f.rows for f in here), sum(f.rows for f in there))
             return [Compared(*one) for one in zip(pieces, here, there, strict=True)]
         except RelationChanged:
             raise
@@ -261,20 +261,32 @@ class Comparing:
             if len(pieces) == 1:
                 return [Failed(pieces[0], error)]
             # One of them alone may be unreadable.
-            return [result for piece in pieces for result in self._compare(ends, [piece], throttle)]
+            return [result for piece in pieces for result in self._compare(ends, [piece])]
 
-    def _slices(self, ends: Ends, piece: Piece, throttle: Throttle | None) -> tuple[Fingerprint, Fingerprint]:
+    def _passed(self, source: int, target: int) -> None:
+        self._read.put(source)
+        if self._throttle is not None:
+            self._throttle.passed(max(source, target))
+
+    def rows_read(self) -> int:
+        """Rows of the source that were read since this was asked last, also of windows that are not done yet."""
+        found = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found += self._read.get_nowait()
+        return found
+
+    def _slices(self, ends: Ends, piece: Piece) -> tuple[Fingerprint, Fingerprint]:
         """A window, with a throttle in slices of about a second."""
         slices = [piece.span]
-        if throttle is not None and self._rate and piece.span.lower is not None and self._order.source_indexed:
-            slices = split_even(piece.span, max(1, min(1000, round(piece.estimate / self._rate))))
+        if self._second and piece.span.lower is not None and self._order.source_indexed:
+            slices = split_even(piece.span, max(1, min(10_000, round(piece.estimate / self._second))))
         nothing = NOTHING if self._mode == "hash" else Fingerprint(0, None)
         source, target = nothing, nothing
         for span in slices:
             here, there = ends.ask(partial(Reader.fingerprint, span=span, mode=self._mode))
             source, target = source + here, target + there
-            if throttle is not None:
-                throttle.passed(max(here.rows, there.rows))
+            self._passed(here.rows, there.rows)
         return source, target
 
 

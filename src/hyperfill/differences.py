@@ -6,18 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from psycopg import sql
 
 from hyperfill.comparing import Compared, Ends, Piece, Reader
-from hyperfill.fingerprint import Fingerprint, Side
+from hyperfill.fingerprint import Fingerprint, Side, readable
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType, split_even
 
 _PIECES = 64  # a stretch is looked at in so many parts
 _LEAF_ROWS = 20_000  # few enough to be fetched row by row
-_TICK_ROWS = 2_000_000  # rows of one and the same moment: beyond that they are not fetched
+_SLICE_ROWS = 100_000  # rows of one and the same moment are fetched in slices of so many
 _BUCKETS_SHOWN = 100
 _SAMPLES = 5  # of each kind
 _SHOWN_CHARACTERS = 200
@@ -93,10 +93,18 @@ def _bounds(span: Span, time_type: TimeType) -> dict[str, str]:
     return {"lower": lower, "upper": time_type.text(span.upper)}
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     hash: int
     key: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Some of the rows of one moment: by the hash of their key, so that both rows of a key are in one slice."""
+
+    number: int
+    slices: int
+    by_key: bool
 
 
 class Examiner:
@@ -113,13 +121,10 @@ class Examiner:
 
     def _find_key(self, here: Side, there: Side) -> tuple[tuple[str, ...], bool]:
         """The columns that say which rows are the same one, by the target's names; else the time alone."""
-        asked = ((self._ends.target, there), (self._ends.source, here))
         time = there.axis.column
-        for reader, side in asked:
-            statement = sql.SQL(query("differences/key")).format(oid=sql.Literal(side.axis.relation.oid))
-            row: Any = reader.open().execute(statement).fetchone()
-            names = row[0] if row else []
-            if side is here and names:
+        mine, theirs = self._ends.ask(_key)
+        for side, names in ((there, theirs), (here, mine)):
+            if side is here:
                 # The source may call its time column something else; other names are the same on both sides.
                 names = [time if name == here.axis.column else name for name in names]
             if names and set(names) <= set(self._names):
@@ -183,16 +188,36 @@ class Examiner:
             found.more_buckets += 1
 
     def _leaf(self, found: Difference, span: Span, source: Fingerprint, target: Fingerprint) -> None:
-        if self._spent or max(source.rows, target.rows) > _TICK_ROWS:
-            self._count(found, span, source, target)
-            return
-        here, there = self._ends.ask(lambda reader, side: self._fetch(reader, side, span))
+        """Row by row. Rows of one moment may be any number: in slices then, each with all rows of its keys."""
+        slices = max(1, -(-max(source.rows, target.rows) // _SLICE_ROWS))
+        bucket = Bucket(span, source.rows, target.rows)
+        seen = (0, 0)
+        differs = False
+        for number in range(slices):
+            if self._spent:
+                found.exact = False
+                found.missing += max(0, source.rows - target.rows - seen[0])
+                found.extra += max(0, target.rows - source.rows - seen[1])
+                differs = True
+                break
+            part = self._slice(number, slices) if slices > 1 else None
+            missing, extra = self._compare_rows(found, span, part)
+            seen = (seen[0] + missing, seen[1] + extra)
+            differs = differs or bool(missing or extra)
+        if differs:  # otherwise it is equal by now
+            self._note(found, bucket)
+
+    def _slice(self, number: int, slices: int) -> _Slice:
+        return _Slice(number, slices, by_key=self._unique)
+
+    def _compare_rows(self, found: Difference, span: Span, part: _Slice | None) -> tuple[int, int]:
+        """Rows that differ on the source and on the target; how many there are of each."""
+        here, there = self._ends.ask(lambda reader, side: self._fetch(reader, side, span, part))
         self._left -= max(len(here), len(there))
         mine, theirs = Counter(here), Counter(there)
         missing, extra = list((mine - theirs).elements()), list((theirs - mine).elements())
         if not missing and not extra:
-            return  # it is equal by now
-        self._note(found, Bucket(span, len(here), len(there)))
+            return 0, 0
         pairs = self._pair(missing, extra)
         paired = Counter(row for pair in pairs for row in pair)
         alone = list((Counter(missing) - paired).elements()), list((Counter(extra) - paired).elements())
@@ -200,17 +225,24 @@ class Examiner:
         found.extra += len(alone[1])
         found.changed += len(pairs)
         self._sample(found, span, *alone, pairs)
+        return len(missing), len(extra)
 
     def _expressions(self, side: Side) -> sql.Composable:
         values = dict(zip(side.names, side.shown, strict=True))
-        return sql.SQL(", ").join(sql.SQL("({})::text").format(values[name]) for name in self._key)
+        return sql.SQL(", ").join(readable(values[name]) for name in self._key)
 
-    def _fetch(self, reader: Reader, side: Side, span: Span) -> list[_Row]:
+    def _fetch(self, reader: Reader, side: Side, span: Span, part: _Slice | None) -> list[_Row]:
+        within = side.condition(span)
+        if part is not None:
+            what = side.hash_of([self._expressions(side)]) if part.by_key else side.row_hash()
+            within = sql.SQL(query("differences/slice")).format(
+                range=within, hash=what, slices=sql.Literal(part.slices), number=sql.Literal(part.number)
+            )
         statement = sql.SQL(query("differences/hashes")).format(
             hash=side.row_hash(),
             key=self._expressions(side),
             relation=side.axis.relation.identifier,
-            range=side.condition(span),
+            range=within,
         )
         rows: list[Any] = reader.open().execute(statement).fetchall()
         return [_Row(number, tuple(key)) for number, key in rows]
@@ -275,11 +307,11 @@ class Examiner:
         """Values of rows and their hashes, by the hash of the row."""
         if not rows:
             return {}
-        cut = sql.SQL("pg_catalog.left(({})::text, {})")
+        cut = sql.SQL("pg_catalog.left({}, {})")
         statement = sql.SQL(query("differences/samples")).format(
             hash=side.row_hash(),
-            shown=sql.SQL(", ").join(cut.format(v, sql.Literal(_SHOWN_CHARACTERS)) for v in side.shown),
-            hashes=sql.SQL(", ").join(side.hash_of([v]) for v in side.values),
+            shown=sql.SQL(", ").join(cut.format(readable(v), sql.Literal(_SHOWN_CHARACTERS)) for v in side.shown),
+            hashes=sql.SQL(", ").join(side.hash_of(v) for v in side.values),
             relation=side.axis.relation.identifier,
             range=side.condition(span),
             wanted=sql.Literal([row.hash for row in rows]),
@@ -287,6 +319,13 @@ class Examiner:
         )
         found: list[Any] = reader.open().execute(statement).fetchall()
         return {number: (shown, hashes) for number, shown, hashes in found}
+
+
+def _key(reader: Reader, side: Side) -> list[str]:
+    """The columns of a unique key; empty if there is none."""
+    statement = sql.SQL(query("differences/key")).format(oid=sql.Literal(side.axis.relation.oid))
+    row: Any = reader.open().execute(statement).fetchone()
+    return row[0] if row else []
 
 
 def _first(reader: Reader, side: Side, span: Span) -> int | None:

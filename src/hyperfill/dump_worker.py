@@ -163,7 +163,14 @@ class Worker:
         source = self._source
         if source is None or source.closed or source.pgconn.transaction_status != pq.TransactionStatus.IDLE:
             self.close()
-            source = self._source = session.connect(self._task.conninfo, "source", application_name="hyperfill/dump")
+            relation = self._task.axis.relation
+            columns = [c for c in relation.columns if c.name in self._task.columns]
+            source = self._source = session.connect(
+                self._task.conninfo,
+                "source",
+                application_name="hyperfill/dump",
+                names_in_full=any(c.of.names_objects for c in columns),
+            )
         self._orders.connection = source
         return source
 

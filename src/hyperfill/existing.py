@@ -27,6 +27,12 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
         if not entry.finished:
             if not different:
                 return entry
+            if entry.kind == "repair":
+                raise LedgerConflict(
+                    f"backfill {entry.id} of {entry.hypertable} is an unfinished repair that overlaps this range",
+                    hint="hyperfill repair with the same options finishes it; to give it up: hyperfill clean "
+                    f"--backfill {entry.id} --force",
+                )
             raise LedgerConflict(
                 f"backfill {entry.id} of {entry.hypertable} is unfinished and overlaps this range, but is not the "
                 "same:\n" + describe(different),

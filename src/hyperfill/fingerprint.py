@@ -64,7 +64,7 @@ class Side:
 
     axis: Axis
     names: tuple[str, ...]  # the columns, as the target calls them
-    values: tuple[sql.Composable, ...]  # as they are hashed
+    values: tuple[tuple[sql.Composable, ...], ...]  # as they are hashed: an array is two
     shown: tuple[sql.Composable, ...]  # as they are moved
     whole: bool  # rows are hashed as records
     finite: bool = False  # leave out rows at -infinity
@@ -77,7 +77,7 @@ class Side:
         """The SQL expression of one row's hash."""
         if mode == "count":
             return sql.SQL("NULL::bigint")
-        return self.hash_of(self.values)
+        return self.hash_of([one for value in self.values for one in value])
 
     def hash_of(self, values: Sequence[sql.Composable]) -> sql.Composable:
         """The SQL expression of one hash of several values."""
@@ -90,8 +90,8 @@ def sides(order: Order, source: Server, target: Server) -> tuple[Side, Side]:
     assert order.source is not None
     whole = min(source.version, target.version) >= _RECORDS_SINCE
     recode = source.encoding != target.encoding
-    here: list[tuple[sql.Composable, sql.Composable]] = []
-    there: list[tuple[sql.Composable, sql.Composable]] = []
+    here: list[tuple[sql.Composable, tuple[sql.Composable, ...]]] = []
+    there: list[tuple[sql.Composable, tuple[sql.Composable, ...]]] = []
     for column in order.columns:
         attribute = order.target.relation.column(column.target)
         assert attribute is not None
@@ -108,8 +108,10 @@ def sides(order: Order, source: Server, target: Server) -> tuple[Side, Side]:
     )
 
 
-def comparable(value: sql.Composable, of: Type, *, recode: bool = False, whole: bool = True) -> sql.Composable:
-    """An expression of `value` whose hash is the same on two servers where the values are equal, and only there.
+def comparable(
+    value: sql.Composable, of: Type, *, recode: bool = False, whole: bool = True
+) -> tuple[sql.Composable, ...]:
+    """Expressions of `value` whose hashes are the same on two servers where the values are equal, and only there.
 
     The server's own hash where that is so; for all other types (enums and reg* hash by OID, jsonb's tells swaps
     32 elements apart from nothing, many have none) the text. `recode`: the databases have different encodings;
@@ -117,24 +119,35 @@ def comparable(value: sql.Composable, of: Type, *, recode: bool = False, whole: 
     """
     if of.kind == "b" and of.builtin:
         if of.name in _OWN:
-            return value
+            return (value,)
         if of.name in _FOLDED:
-            return sql.SQL("pg_catalog.{}({})").format(sql.Identifier(_FOLDED[of.name]), value)
+            return (sql.SQL("pg_catalog.{}({})").format(sql.Identifier(_FOLDED[of.name]), value),)
         if of.name in ("numeric", "interval") and whole:
             number = sql.SQL(query("fingerprint/interval")).format(value=value) if of.name == "interval" else value
-            return sql.SQL(query("fingerprint/numeric")).format(value=number)
+            return (sql.SQL(query("fingerprint/numeric")).format(value=number),)
         if of.name in _BYTES and not recode:
-            return sql.SQL('{} COLLATE "C"').format(value)
+            return (sql.SQL('{} COLLATE "C"').format(value),)
     # The vectors of the catalogs are arrays as well, without a hash.
-    if of.kind == "a" and of.builtin and of.inner is not None and of.name.startswith("_") and not recode:
+    if of.kind == "a" and of.builtin and of.inner is not None and of.name.startswith("_") and whole and not recode:
+        # An array's own hash is that of its elements alone, whatever its dimensions are and where they begin.
+        shape = sql.SQL("pg_catalog.array_dims({})").format(value)
         if of.inner.name in _OWN:
-            return value
+            return (shape, value)
         if of.inner.name in _BYTES:
-            return sql.SQL('{} COLLATE "C"').format(value)
-    text = sql.SQL("({})::text").format(value)
+            return (shape, sql.SQL('{} COLLATE "C"').format(value))
+    if of.kind == "b" and of.builtin and of.name in _BYTES:
+        text = sql.SQL("{}::text").format(value)
+    else:
+        # By the output function: a cast to text may be anybody's own.
+        text = sql.SQL("ROW({})::text").format(value)
     if recode:
-        return sql.SQL("pg_catalog.convert_to({}, 'UTF8')").format(text)
-    return sql.SQL('{} COLLATE "C"').format(text)
+        return (sql.SQL("pg_catalog.convert_to({}, 'UTF8')").format(text),)
+    return (sql.SQL('{} COLLATE "C"').format(text),)
+
+
+def readable(value: sql.Composable) -> sql.Composable:
+    """A value as text for people, by its output function; NULL as NULL."""
+    return sql.SQL("CASE WHEN pg_catalog.num_nulls({}) = 0 THEN pg_catalog.format('%s', {}) END").format(value, value)
 
 
 def fingerprint(connection: Connection, side: Side, span: Span, mode: Mode) -> Fingerprint:

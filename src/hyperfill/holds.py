@@ -297,8 +297,8 @@ def release_command(hypertable: str) -> str:
     return f"hyperfill policies release --target CONNINFO --hypertable {shlex.quote(hypertable)}"
 
 
-def reminder(connection: Connection, relation: Relation) -> Finding | None:
-    """What is still held when a run stops early, and what to type."""
+def reminder(connection: Connection, relation: Relation, *, differs: bool = False) -> Finding | None:
+    """What is still held when a run stops early, or ends with a difference, and what to type."""
     held = read(connection, relation.oid)
     on = {job.id for job in read_jobs(connection, read_extension(connection), relation.oid) if job.scheduled}
     # Somebody turned those on meanwhile: they are noted as held, but there is nothing to remind of.
@@ -309,6 +309,8 @@ def reminder(connection: Connection, relation: Relation) -> Finding | None:
         "warning",
         "held",
         f"still held: {', '.join(f'the {h}' for h in held)}",
-        hint="the same command run again releases them at its end; without it: "
-        f"{release_command(relation.quoted)} --force",
+        hint=("once both sides are equal (hyperfill repair with the same options)" if differs else "at its end").join(
+            ("the same command run again releases them ", "; without it: ")
+        )
+        + f"{release_command(relation.quoted)} --force",
     )

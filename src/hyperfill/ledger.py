@@ -91,6 +91,7 @@ class Entry(Definition):
     total: int
     done: int
     failed: int
+    differing: int  # windows
     rows_copied: int
     rows_deleted: int
     bytes_copied: int
@@ -113,6 +114,11 @@ class Entry(Definition):
     def complete(self) -> bool:
         """Whether every window is done; of a load also every file."""
         return self.done == self.total and (self.kind != "load" or self.phase not in ("planned", "held"))
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether all of it is moved, and was found to differ."""
+        return self.complete and not self.finished and self.differing > 0
 
     @property
     def untouched(self) -> bool:
@@ -148,6 +154,7 @@ class Claim:
     upper: str
     estimate: int
     attempts: int
+    may_lose: int | None = None  # of a repair: how many rows more may be deleted than are copied
 
 
 def exists(connection: Connection) -> bool:
@@ -240,7 +247,8 @@ def _insert_windows(
     with connection.cursor() as cursor, cursor.copy(query("ledger/copy_windows")) as copy:
         for number, window in enumerate(windows, start=first):
             lower = None if window.span.lower is None else time_type.text(window.span.lower)
-            copy.write_row((backfill, number, lower, time_type.text(window.span.upper), window.estimate))
+            upper = time_type.text(window.span.upper)
+            copy.write_row((backfill, number, lower, upper, window.estimate, window.may_lose))
 
 
 def renew_windows(connection: Connection, backfill: int, windows: Iterable[PlannedWindow], time_type: TimeType) -> None:

@@ -43,6 +43,14 @@ class Type:
     fields: tuple[tuple[str, Type], ...] = ()
 
     @property
+    def names_objects(self) -> bool:
+        """Whether values stand for objects of the database, which are printed by name: reg*, also inside."""
+        if self.builtin and self.name.startswith("reg"):
+            return True
+        inside = [*([self.inner] if self.inner else []), *(kind for _, kind in self.fields)]
+        return any(kind.names_objects for kind in inside)
+
+    @property
     def binary_safe(self) -> bool:
         """Whether COPY BINARY means the same on another server that has the same type."""
         if not self.has_binary or self.name.startswith("reg") or self.name in _NO_BINARY:

@@ -33,6 +33,7 @@ class PlannedWindow:
     span: Span
     estimate: int
     occupied: bool
+    may_lose: int | None = None  # of a repair: how many rows the target has more than the source
 
 
 class Density:

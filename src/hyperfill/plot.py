@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from itertools import groupby
@@ -41,8 +42,11 @@ def check(path: Path) -> None:
         raise UsageError(f"--plot {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise UsageError(f"--plot {path}: that is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--plot {path}: nothing can be written into {path.parent}")
+    try:
+        # Not os.access: root may write everywhere, and some folders take no file from anybody.
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UsageError(f"--plot {path}: nothing can be written into {path.parent}: {error.strerror}") from None
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("--plot needs matplotlib, which is not installed", hint="pip install 'hyperfill[report]'")
 

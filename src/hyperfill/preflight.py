@@ -158,8 +158,10 @@ def same_relation(
     axis: Axis,
     hypertable: Hypertable,
     connections: tuple[Connection, Connection],
+    *,
+    writes: bool = True,
 ) -> list[Finding]:
-    """Refuse to copy a relation onto itself, also through a standby or one of its chunks."""
+    """Refuse to copy (or compare) a relation onto itself, also through a standby or one of its chunks."""
     if not same_database(source, target, connections):
         return []
     if not row(connections[1], "preflight/related", first=axis.relation.oid, second=hypertable.relation.oid)[0]:
@@ -169,7 +171,7 @@ def same_relation(
             "error",
             "same-relation",
             f"source and target are the same: {axis.relation.quoted} in database {target.database} of one cluster",
-            hint="the window's DELETE would remove what is to be copied",
+            hint="the window's DELETE would remove what is to be copied" if writes else None,
         )
     ]
 

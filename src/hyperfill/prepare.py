@@ -103,7 +103,7 @@ class ServerPreparation(Preparation[Spec]):
         if relation is None or axis is None:
             self.target_rights(target, hypertable, target_axis)
             raise Stop
-        self.note(preflight.same_relation(here, there, axis, hypertable, (source, target)))
+        self.note(preflight.same_relation(here, there, axis, hypertable, (source, target), writes=self.writes))
         self.note(preflight_rights.read_rights(source, axis, "source"))
         self.target_rights(target, hypertable, target_axis)
         listed = spec.columns

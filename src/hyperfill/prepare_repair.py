@@ -36,7 +36,6 @@ class RepairPreparation(ServerPreparation):
         result = self.result
         if result.errors or result.definition is None or result.order is None or result.time_type is None:
             return
-        result.order = replace(result.order, repair=True)
         result.definition = replace(
             result.definition,
             settings={**result.definition.settings, "repairs": self.parent.id if self.parent else None},

@@ -84,10 +84,14 @@ class VerifyPreparation(ServerPreparation):
             return []
         entry = self.result.entry = mine[-1]
         self.found.pieces = comparisons.pieces(target, entry.id, self.result.time_type)
+        told: list[Finding] = []
+        if entry.differences(definition):
+            text = f"the windows of backfill {entry.id} are compared: --window and --max-window-rows change nothing"
+            told = [Finding("note", "window", text)]
         if entry.complete:
-            return []
+            return told
         text = f"backfill {entry.id} is unfinished: {entry.total - entry.done} of {entry.total} windows are not done"
-        return [Finding("warning", "unfinished", text)]
+        return [*told, Finding("warning", "unfinished", text)]
 
     def indexed(self, source: Connection, subject: Subject, span: Span) -> list[Finding]:
         """Where the windows are known: whether an index leads to their rows."""

@@ -246,7 +246,7 @@ def entry_json(entry: ledger.Entry, activity: Sequence[ledger.Activity]) -> dict
         "hypertable": entry.hypertable,
         "start": None if entry.range_end is None else entry.range_start or "-infinity",
         "end": entry.range_end,
-        "state": "done" if entry.finished else "incomplete",
+        "state": "done" if entry.finished else "mismatch" if entry.mismatch else "incomplete",
         "phase": entry.phase,
         "windows": {"total": entry.total, "done": entry.done, "failed": entry.failed},
         "rows_copied": entry.rows_copied,

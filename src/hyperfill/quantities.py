@@ -55,6 +55,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.2f} TB"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, e.g. '1 window', '1,200 windows'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say it."""
     whole = round(seconds)

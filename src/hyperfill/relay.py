@@ -51,7 +51,7 @@ class Relayed:
 
 
 class Throttle:
-    """Keeps the bytes that pass below a rate, by sleeping; bursts of at most a quarter of a second.
+    """Keeps the bytes (or rows) that pass below a rate, by sleeping; bursts of at most a quarter of a second.
 
     `stop` ends a sleep: at a low rate one block may be worth minutes.
     """
@@ -60,12 +60,15 @@ class Throttle:
         self._rate = bytes_per_second
         self._stop = stop
         self._due = time.monotonic()
+        self._lock = threading.Lock()
 
     def passed(self, count: int) -> None:
-        now = time.monotonic()
-        self._due = max(self._due, now - 0.25) + count / self._rate
-        if self._due > now:
-            self._stop.wait(self._due - now)
+        """So many have passed. Several threads together keep the rate."""
+        with self._lock:
+            now = time.monotonic()
+            due = self._due = max(self._due, now - 0.25) + count / self._rate
+        if due > now:
+            self._stop.wait(due - now)
 
 
 class _Side:

@@ -11,7 +11,7 @@ import psycopg
 
 from hyperfill import __version__, ledger, preflight_rows, session
 from hyperfill.backfill import Outcome, Report, carry_out, complete
-from hyperfill.comparing import Pace
+from hyperfill.comparing import Compared, Pace
 from hyperfill.control import Control
 from hyperfill.differences import Difference
 from hyperfill.errors import Finding, Refused, UsageError, WindowError, first_line
@@ -19,6 +19,7 @@ from hyperfill.plan import PlannedWindow
 from hyperfill.prepare_repair import RepairPreparation, find_repaired
 from hyperfill.preparing import Prepared, State, refuse, worst
 from hyperfill.progress import Observer
+from hyperfill.quantities import counted
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
@@ -106,9 +107,9 @@ def repair(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: S
     for one in found.repairs:
         if one.prepared.order is not None:
             _compare(one, limits, observer)
+    _refuse_losses(found.repairs, observer)
     if dry_run:
         return found
-    _refuse_losses(found.repairs)
     active = [r for r in found.repairs if r.differing or r.preparation.unfinished]
     if active:
         by_id = {id(r.prepared): r for r in active}
@@ -152,8 +153,9 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
     for difference in one.differing:
         least = "" if difference.exact else "at least "
         observer.log(
-            f"window {_bounds(difference, one.prepared.time_type)}: {least}{difference.extra:,} rows that only the "
-            f"target has will be deleted, {difference.missing:,} that it lacks brought, "
+            f"window {_bounds(difference, one.prepared.time_type)}: {least}"
+            f"{counted(difference.extra, 'row')} that only the target has will be deleted, "
+            f"{difference.missing:,} that it lacks brought, "
             f"{difference.changed:,} corrected",
             level="warning",
         )
@@ -161,7 +163,7 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
         extra = sum(d.extra for d in one.differing)
         observer.log(
             f"{one.prepared.table}: {len(one.differing)} of {len(preparation.pieces):,} windows differ; "
-            f"{extra:,} rows that only the target has will be deleted"
+            f"{counted(extra, 'row')} that only the target has will be deleted"
         )
         one.state = "mismatch"
 
@@ -171,7 +173,7 @@ def _bounds(difference: Difference, time_type: TimeType) -> str:
     return f"[{'-infinity' if span.lower is None else time_type.text(span.lower)}, {time_type.text(span.upper)})"
 
 
-def _refuse_losses(repairs: Sequence[Repair]) -> None:
+def _refuse_losses(repairs: Sequence[Repair], observer: Observer) -> None:
     """Where the source has nothing at all, or the target columns of its own, deleting needs the user's word."""
     findings: list[Finding] = []
     for one in repairs:
@@ -190,14 +192,15 @@ def _refuse_losses(repairs: Sequence[Repair]) -> None:
                 Finding(
                     "error",
                     "source-empty",
-                    f"the source has no row at all in {len(empty)} windows in which the target has {rows:,}: {listed}"
-                    + (" ..." if len(empty) > 5 else ""),
+                    f"{prepared.table}: the source has no row at all in {counted(len(empty), 'window')} in which the "
+                    f"target has {rows:,}: {listed}" + (" ..." if len(empty) > 5 else ""),
                     hint="if these rows are to be deleted (and no retention, other shard or missing right took them "
                     "away from the source): --replace",
                     table=prepared.table,
                 )
             )
         findings += _own_columns(one)
+    observer.findings([f for f in findings if f.severity != "error"])
     if any(f.severity == "error" for f in findings):
         raise Refused(
             "refused: " + "; ".join(f.message for f in findings if f.severity == "error"),
@@ -224,14 +227,25 @@ def _own_columns(one: Repair) -> list[Finding]:
                 preparation.spec,
             )
             found |= {f.code: replace(f, table=one.prepared.table) for f in findings if f.code != "overlap"}
+    renewed = found.get("renewed")
+    if renewed is not None and not preparation.spec.replace:
+        # Of rows that were equal as well: whatever refers to these values would lead nowhere.
+        hint = "--replace goes on"
+        found["renewed"] = replace(renewed, severity="error", hint=hint)
     return list(found.values())
+
+
+def _window(compared: Compared) -> PlannedWindow:
+    """A window to move again. What it may lose is what the user was told, and no row more."""
+    source, target = compared.source.rows, compared.target.rows
+    return PlannedWindow(compared.piece.span, max(1, source), True, max(0, target - source))
 
 
 def _enter(control: Connection, one: Repair) -> None:
     """Enter the windows that differ into the ledger: a new backfill, or an interrupted one with these instead."""
     prepared = one.prepared
     assert prepared.definition is not None and prepared.order is not None and prepared.time_type is not None
-    windows = [PlannedWindow(d.window.piece.span, max(1, d.window.source.rows), True) for d in one.differing]
+    windows = [_window(d.window) for d in one.differing]
     findings = [f.as_json() for f in prepared.findings]
     with control.transaction():
         control.execute("SET LOCAL lock_timeout = '60s'")
@@ -260,7 +274,7 @@ def _finish_parent(one: Repair, limits: Limits, observer: Observer) -> None:
     parent, prepared = one.preparation.parent, one.prepared
     if parent is None or parent.finished or prepared.order is None:
         return
-    order = replace(prepared.order, backfill=parent.id, repair=False)
+    order = replace(prepared.order, backfill=parent.id)
     with Control(prepared.spec.target) as control:
         found = ledger.entries(control.connection, ids=[parent.id])
         if not found or found[0].finished:
@@ -277,4 +291,8 @@ def _finish_parent(one: Repair, limits: Limits, observer: Observer) -> None:
     if one.report is None:
         one.report = report
     else:
-        one.report.findings += report.findings
+        # What the repair said of policies that this backfill still held is over.
+        told = (
+            [f for f in one.report.findings if f.code != "policies"] if report.state == "done" else one.report.findings
+        )
+        one.report.findings = told + report.findings

@@ -88,8 +88,12 @@ def parse_conninfo(conninfo: str, role: Role) -> dict[str, str]:
         ) from None
 
 
-def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -> Connection:
+def connect(
+    conninfo: str, role: Role, *, application_name: str = "hyperfill", names_in_full: bool = False
+) -> Connection:
     """Open a connection in autocommit mode and pin its settings.
+
+    `names_in_full`: names of objects that values stand for are printed with their schema, whatever the role's path is.
 
     Raises `ConnectFailed` naming host and database, never a password.
     """
@@ -109,6 +113,8 @@ def connect(conninfo: str, role: Role, *, application_name: str = "hyperfill") -
         raise ConnectFailed(role, _redact(" ".join(str(error).split()), parameters)) from None
     try:
         pin(connection, role)
+        if names_in_full:
+            connection.execute(query("session/names_in_full"))
     except psycopg.Error as error:
         connection.close()
         raise ConnectFailed(role, _redact(first_line(error), parameters)) from None

@@ -24,7 +24,7 @@ _STEADY = 4  # differing buckets from which on it can be told whether the differ
 
 Zone = Literal["before", "missing", "consistent", "empty", "late", "undecided"]
 Trouble = Literal["late", "differs", "stopped", "long", "few"]
-Doubt = Literal["silent", "steady"]
+Doubt = Literal["silent", "steady", "recurring"]
 _NO_ZONE = ("stopped", "long")  # what looked like late data is none: rows are missing there
 
 
@@ -79,7 +79,7 @@ class Verdict:
     end: int | None  # T, an ordinal
     trouble: Trouble | None  # why there is none
     at: int | None = None  # the bucket that the trouble is about, or from which on
-    doubt: Doubt | None = None  # what does not look like late data in the zone, though it may be
+    doubts: tuple[Doubt, ...] = ()  # what does not look like late data, or like the end of what was missing
 
     @property
     def consistent(self) -> Span | None:
@@ -139,8 +139,8 @@ def judge(buckets: Sequence[Bucket], reference: int, lateness: int | None) -> Ve
         # Known lateness: as late as can be, for a writer that was missed until now is copied from the source below T.
         # Unknown: as far from late data as from the writers' starts.
         end = inside[-1] if lateness is not None else inside[len(inside) // 2]
-    doubt = _doubt(every, late, certain, lateness) if trouble is None else None
-    return Verdict(every, run, late, certain, lateness, end, trouble, at, doubt)
+    doubts = tuple(_doubts(every, run, late, certain, lateness)) if trouble is None else ()
+    return Verdict(every, run, late, certain, lateness, end, trouble, at, doubts)
 
 
 def _begun(buckets: Sequence[Bucket]) -> int:
@@ -209,17 +209,33 @@ def _trouble(
     return None, None
 
 
-def _doubt(buckets: Sequence[Bucket], late: int, certain: int, lateness: int | None) -> Doubt | None:
-    """What in the zone does not look like late data, though it may be."""
+def _doubts(buckets: Sequence[Bucket], run: range, late: int, certain: int, lateness: int | None) -> Iterator[Doubt]:
+    """What looks otherwise than writers that began and data that is late, though it may be that."""
+    if longest_before(buckets, run) >= len(run):
+        yield "recurring"
     if lateness is not None:
-        return "silent" if _silent(buckets, late) is not None else None
+        if _silent(buckets, late) is not None:
+            yield "silent"
+        return
     zone = [i for i in range(late, certain) if buckets[i].occupied]
     if len(zone) < _STEADY:
-        return None
+        return
     # Late data fades with age. A difference that began at once and stays may be a writer that writes no more.
     half = len(zone) // 2
     older, newer = _mean(buckets[i].share for i in zone[:half]), _mean(buckets[i].share for i in zone[half:])
-    return "steady" if older * 2 >= newer else None
+    if older * 2 >= newer:
+        yield "steady"
+
+
+def longest_before(buckets: Sequence[Bucket], run: range) -> int:
+    """How many buckets the sides were equal for at most, with rows in them, before they differed again."""
+    longest = length = 0
+    for bucket in buckets[_begun(buckets) : run.start]:
+        if not bucket.equal:
+            longest, length = max(longest, length), 0
+        elif bucket.occupied or length:
+            length += 1
+    return longest
 
 
 def _mean(values: Iterable[float]) -> float:

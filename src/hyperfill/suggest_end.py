@@ -162,7 +162,7 @@ def suggest(question: Question, observer: Observer) -> Suggestion:
     """
     comparison = Comparison(question)
     prepared = comparison.run()
-    refuse([prepared], observer)
+    refuse([prepared], observer, "nothing was compared")
     assert comparison.subject is not None and comparison.pair is not None
     with _Ends(question.spec, comparison.subject, comparison.pair) as ends:
         return _Search(comparison, comparison.subject, ends, observer).run()
@@ -174,17 +174,19 @@ class _Ends:
     def __init__(self, spec: Spec, subject: Subject, order: Order) -> None:
         self._stack = ExitStack()
         self._spec = spec
+        self._names_in_full = order.names_objects
         self.sides = sides(order, subject.source, subject.target)
 
     def __enter__(self) -> _Ends:
         name = "hyperfill/suggest-end"
         try:
-            self.source = session.connect(self._spec.source, "source", application_name=name)
+            full = self._names_in_full
+            self.source = session.connect(self._spec.source, "source", application_name=name, names_in_full=full)
             self._stack.callback(self.source.close)
-            self.target = session.connect(self._spec.target, "target", application_name=name)
+            self.target = session.connect(self._spec.target, "target", application_name=name, names_in_full=full)
             self._stack.callback(self.target.close)
             for connection in (self.source, self.target):
-                connection.execute(query("suggest/pin"))
+                connection.execute(query("fingerprint/reader"))
         except BaseException:
             self._stack.close()
             raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hyperfill.durations import DAY, MINUTE, SECOND
 from hyperfill.moments import moment_text
-from hyperfill.suggest import Bucket, Verdict, microseconds, step_text
+from hyperfill.suggest import Bucket, Verdict, longest_before, microseconds, step_text
 from hyperfill.timeline import Kind, TimeType
 
 _SHOWN = 5
@@ -129,6 +129,12 @@ class _Words:
                 f" and {len(changed) - _SHOWN:,} more" if len(changed) > _SHOWN else ""
             )
             yield f"in {_buckets(len(changed))} both sides have as many rows, with other values: {places}"
+        if "recurring" in verdict.doubts:
+            yield (
+                f"warning: both sides were equal for {_buckets(longest_before(buckets, verdict.run))} once before, and "
+                f"differed again; now it is {_buckets(len(verdict.run))}. A writer that writes seldom may be missing "
+                "still: wait until the range is longer than that"
+            )
         span = verdict.consistent
         if span is not None and span.lower is not None:
             filled = sum(buckets[i].occupied for i in verdict.run)
@@ -154,7 +160,7 @@ class _Words:
                     f"warning: the target lacks {_rows(lacking)} in that zone now. If they are not on their way, "
                     "dual-writing is incomplete and they will be lost: look again when the zone has passed them"
                 )
-            if verdict.doubt == "silent":
+            if "silent" in verdict.doubts:
                 yield (
                     "warning: the target has no row at all among the newest ones: nobody seems to write to it any "
                     "more. Late data comes late to both sides; use this T only if you know that it is only behind"
@@ -175,7 +181,7 @@ class _Words:
                     f"warning: the target lacks {_rows(lacking)} in that zone now. If they are not on their way they "
                     "will be lost: look again later whether both sides have become equal there"
                 )
-            if verdict.doubt == "steady":
+            if "steady" in verdict.doubts:
                 yield (
                     f"warning: since {start} the sides differ at the same rate all the time, and late data fades with "
                     "age: that looks like one of several writers that writes no more. Make sure before you use this T"

@@ -244,6 +244,7 @@ def _compare(
     noted: list[Compared] = []
     expected = sum(p.estimate for p in pieces)
     started = said = time.monotonic()
+    read = 0
     with Comparing(order, pieces, found.mode, pace) as comparing:
         for result in comparing.results():
             if isinstance(result, Failed):
@@ -260,9 +261,10 @@ def _compare(
             if note is not None and noted and (len(noted) >= _NOTED or time.monotonic() - said > _NOTE_SECONDS):
                 note(noted)
                 noted, said = [], time.monotonic()
+            read += comparing.rows_read()
             done = found.compared + len(found.failed)
             seconds = time.monotonic() - started
-            observer.reading(Reading(done, len(pieces), found.rows_source, expected, len(suspects), seconds))
+            observer.reading(Reading(done, len(pieces), read, expected, len(suspects), seconds))
     if note is not None:
         note(noted)
     return sorted(suspects, key=lambda c: c.piece.span.upper)

@@ -60,8 +60,13 @@ class Order:
     # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
     occupied: frozenset[int] = frozenset()
     triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
-    repair: bool = False  # fewer rows than the target has, but not none at all, are what the user was told of
     watch: Watch | None = None  # policies that must be off while windows are moved
+
+    @property
+    def names_objects(self) -> bool:
+        """Whether a value that is moved is printed as the name of an object."""
+        columns = (self.target.relation.column(c.target) for c in self.columns)
+        return any(column.of.names_objects for column in columns if column is not None)
 
 
 class RowSource(Protocol):
@@ -145,7 +150,7 @@ def move(
             source.check()
             names = [c.target for c in order.columns]
             on("target", lambda: check_identity(target, "target", order.target.relation, names))
-            _compare(relayed.rows_sent, relayed.rows_taken, deleted, order)
+            _compare(relayed.rows_sent, relayed.rows_taken, deleted, order, claim)
         on(
             "target",
             lambda: ledger.finish(target, order.backfill, claim.id, deleted, relayed.rows_taken, relayed.bytes),
@@ -239,20 +244,28 @@ def _another(server: str, relation: Relation) -> RelationChanged:
     )
 
 
-def _compare(sent: int, taken: int, deleted: int, order: Order) -> None:
+def _compare(sent: int, taken: int, deleted: int, order: Order, claim: ledger.Claim) -> None:
     if sent != taken:
         raise WindowError(
             f"the source sent {sent} rows and the target took {taken}",
             server="target",
             hint="a BEFORE INSERT trigger on the target drops rows",
         )
-    if deleted > taken and not (order.replace or (order.repair and taken)):
+    if deleted - taken <= (claim.may_lose or 0) or order.replace:
+        return
+    if claim.may_lose is not None:
         raise WindowError(
-            f"the target has {deleted} rows in this window and the source only {taken}: nothing was deleted",
+            f"the target has {deleted} rows in this window and the source only {taken}: fewer than when they were "
+            "compared, and nothing was deleted",
             server="source",
-            hint="if the source is right (and no retention, other shard or missing right took rows away from it), "
-            "run again with --replace",
+            hint="somebody changes these rows; the same repair run again compares them anew",
         )
+    raise WindowError(
+        f"the target has {deleted} rows in this window and the source only {taken}: nothing was deleted",
+        server="source",
+        hint="if the source is right (and no retention, other shard or missing right took rows away from it), "
+        "run again with --replace",
+    )
 
 
 def on(server: str, action: Callable[[], T]) -> T:

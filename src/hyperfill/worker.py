@@ -126,7 +126,7 @@ class Worker:
         self._stop = stop
         self._tell = tell
         self._target: session.Connection | None = None
-        self._sources: dict[str, session.Connection] = {}
+        self._sources: dict[tuple[str, bool], session.Connection] = {}
         self._dumps: dict[str, RowSource] = {}
         self._said_retry = 0.0
         self._replica = False
@@ -173,11 +173,15 @@ class Worker:
             return self._dumps.get(order.dump) or self._open_dump(order)
         if order.source_conninfo is None:
             return None
-        source = self._sources.get(order.source_conninfo)
+        known = order.source_conninfo, order.names_objects
+        source = self._sources.get(known)
         if source is None or not _usable(source):
             self._close(source)
-            source = session.connect(order.source_conninfo, "source", application_name=f"hyperfill/{order.backfill}")
-            self._sources[order.source_conninfo] = source
+            name = f"hyperfill/{order.backfill}"
+            source = session.connect(
+                order.source_conninfo, "source", application_name=name, names_in_full=order.names_objects
+            )
+            self._sources[known] = source
         return ServerSource(source, order)
 
     def _open_dump(self, order: Order) -> RowSource:

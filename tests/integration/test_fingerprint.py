@@ -256,6 +256,9 @@ def test_what_is_equal_by_its_type_is_equal(source_db: str, reader: session.Conn
         ("uuid", "'00000000-0000-0000-0000-000000000000'", "NULL"),
         ("bytea", "''", "NULL"),
         ("text[]", "'{}'", "NULL"),
+        ("text[]", "'{a,b}'", "'[0:1]={a,b}'"),
+        ("integer[]", "'{{1,2},{3,4}}'", "'{1,2,3,4}'"),
+        ("bigint[]", "'{{1,2},{3,4}}'", "'{1,2,3,4}'"),
         ("text[]", "'{NULL}'", "'{\"NULL\"}'"),
         ("inet", "'0.0.0.0'", "NULL"),
         ("oid", "0", "NULL"),
@@ -279,6 +282,18 @@ def test_values_that_are_not_equal_differ(
         found = [fingerprint(reader, side_of(reader, table, **options), Span(0, 2), "hash") for table in ("a", "b")]
         assert found[0].rows == found[1].rows == 1
         assert found[0].hash != found[1].hash, options
+
+
+def test_somebody_s_cast_to_text_is_not_asked(source_db: str, reader: session.Connection) -> None:
+    with connect(source_db) as writer:
+        writer.execute("CREATE TYPE mood AS ENUM ('a', 'b')")
+        writer.execute("CREATE FUNCTION said(mood) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'mood'::text $$")
+        writer.execute("CREATE CAST (mood AS text) WITH FUNCTION said(mood) AS ASSIGNMENT")
+        for table, value in (("a", "'a'"), ("b", "'b'"), ("c", "NULL")):
+            writer.execute(f"CREATE TABLE {table} AS SELECT 1::bigint AS trial, {value}::mood AS v")
+    for options in ({}, {"recode": True}, {"whole": False}):
+        found = {fingerprint(reader, side_of(reader, t, **options), Span(0, 2), "hash") for t in ("a", "b", "c")}
+        assert len(found) == 3, options
 
 
 def test_counting_looks_at_no_value(source_db: str, reader: session.Connection) -> None:

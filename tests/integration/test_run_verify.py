@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ def test_a_difference_ends_the_run_with_5_and_repair_goes_on(pair: Pair) -> None
     assert report["verification"]["differences"][0]["rows_different"] == 1
     backfill = report["backfill"]
     assert phase(pair, backfill) == "refreshed"
+    state = pair.hyperfill("status", "--target", pair.target_conninfo)
+    assert "1 window differs" in state.stdout
+    state = pair.hyperfill("status", "--target", pair.target_conninfo, "--json")
+    assert json.loads(state.stdout)["backfills"][0]["state"] == "mismatch"
     before = pair.physical("m", "t < '2024-01-01 06:00Z' OR t >= '2024-01-01 12:00Z'")
     # The same run again compares only what differed, and finds it again.
     code, report, _ = pair.command("run", "m", *END)

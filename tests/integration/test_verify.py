@@ -12,7 +12,7 @@ import pytest
 from hyperfill.catalog import quote_name
 from hyperfill.sandbox import Server
 from tests.fixtures.compared import BELOW, COLUMNS, END, bounds, make, moved, role_that_reads, verify
-from tests.fixtures.pair import Pair, connect, open_pair
+from tests.fixtures.pair import Pair, alter_database, connect, open_pair
 from tests.fixtures.servers import Servers
 
 SECOND = ("2024-01-01 06:00:00+00", "2024-01-01 12:00:00+00")
@@ -344,6 +344,32 @@ def test_types_that_hash_by_their_oid(pair: Pair) -> None:
         code, found = verify(pair, *END)
         assert code == 5, change
         assert found["differences"][0]["samples"][0]["columns"][-1] == change[0]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_names_of_objects_do_not_depend_on_anybody_s_path(pair: Pair, side: str) -> None:
+    """A regclass is printed without its schema where that is on the path, and would be read as another one."""
+    pair.both(
+        "CREATE SCHEMA a",
+        "CREATE TABLE a.foo (i int)",
+        "CREATE TABLE public.foo (i int)",
+        "CREATE TYPE within AS (c regclass)",
+        "CREATE TABLE m (t timestamptz NOT NULL, c regclass, l regclass[], r within)",
+    )
+    alter_database(pair.source if side == "source" else pair.target, {"search_path": "a, public"})
+    pair.on_source(
+        "INSERT INTO m SELECT '2024-01-01Z'::timestamptz + i * interval '1 hour', 'a.foo', '{a.foo,public.foo}', "
+        "'(public.foo)' FROM generate_series(0, 40) AS i",
+        "CREATE INDEX ON m (t)",
+    )
+    pair.on_target("SELECT create_hypertable('m', 't')")
+    pair.run("m", *END)
+    pair.on_target("SET search_path = pg_catalog")
+    found = pair.query(pair.target, "SELECT DISTINCT c::text, l::text, r::text FROM public.m")
+    assert found == [("a.foo", "{a.foo,public.foo}", "(public.foo)")]
+    assert verify(pair, *END)[0] == 0
+    pair.on_target("UPDATE public.m SET c = 'public.foo' WHERE t = '2024-01-01 08:00Z'")
+    assert verify(pair, *END)[0] == 5
 
 
 def test_hostile_names_and_values(pair: Pair) -> None:

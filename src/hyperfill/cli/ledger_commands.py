@@ -58,6 +58,8 @@ def _newest(connection: session.Connection, names: list[str]) -> list[int]:
     for name in names:
         oid = catalog.resolve(connection, name, "target", "hypertable").oid
         for entry in ledger.entries(connection, hypertable_oid=oid):
+            if entry.kind == "repair" and entry.finished:
+                continue  # of what another one has filled
             found[(oid, entry.range_start, entry.range_end)] = entry.id
     return sorted(found.values())
 

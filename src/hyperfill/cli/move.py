@@ -56,7 +56,7 @@ def _print_report(report: Any) -> None:
     if report.verification is not None:
         say_verification(report.verification, report.prepared.time_type)
     if report.state == "mismatch":
-        say("  policies stay as they are held; hyperfill repair with the same options moves these windows again")
+        say("  hyperfill repair with the same options moves these windows again")
     if report.state != "incomplete":
         return
     for failed in report.failed[:10]:

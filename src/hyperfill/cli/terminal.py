@@ -65,6 +65,8 @@ def _state(snapshot: Snapshot) -> str:
     [entry] = snapshot.entries
     if entry.finished:
         return "done"
+    if entry.mismatch:
+        return f"{entry.differing} window{'s differ' if entry.differing > 1 else ' differs'}"
     if entry.complete:
         return "finishing"
     return "moving" if snapshot.activity else "not done"
@@ -86,7 +88,8 @@ def render(snapshot: Snapshot, rate: Rate | None = None) -> RenderableType:
             snapshot, entries=(entry,), activity=tuple(a for a in snapshot.activity if a.backfill == entry.id)
         )
         title = Text(f"#{entry.id} {entry.source_relation} → {entry.hypertable}", style="bold")
-        parts.append(title + Text(f"  {entry.bounds}", style="dim not bold"))
+        what = "  repair" if entry.kind == "repair" else ""
+        parts.append(title + Text(f"  {entry.bounds}{what}", style="dim not bold"))
         state = "loading" if rate is not None and entry.kind == "load" and not entry.complete else _state(mine)
         grid = Table.grid(padding=(0, 2))
         grid.add_row(

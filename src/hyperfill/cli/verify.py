@@ -81,25 +81,28 @@ def _print(report: Verified) -> None:
 
 def lines(found: Verification, time_type: TimeType) -> list[str]:
     """A comparison as people read it: what was compared, what was not, what differs."""
-    from hyperfill.quantities import duration
+    from hyperfill.quantities import counted, duration
 
     speed = f", {found.rows_source / found.seconds:,.0f} rows/s" if found.seconds > 0 and found.rows_source else ""
     said = [
-        f"  compared by {found.mode}: {found.compared:,} windows, {found.rows_source:,} rows of the source, "
-        f"{found.rows_target:,} of the target, {duration(found.seconds)}{speed}"
+        f"  compared by {found.mode}: {counted(found.compared, 'window')}, "
+        f"{counted(found.rows_source, 'row')} of the source, {found.rows_target:,} of the target, "
+        f"{duration(found.seconds)}{speed}"
     ]
     if found.known:
-        said.append(f"  {found.known:,} windows were compared before, and equal")
+        said.append(f"  {counted(found.known, 'window')} compared before, and equal")
     if found.left_out:
         said.append(f"  NOT compared: {found.left_out:,} of {found.total:,} windows (--sample {found.sample:g})")
     if found.mode == "count":
-        said.append("  NOT compared: values; only rows were counted (--mode hash compares them)")
+        said.append("  NOT compared: values, where both sides have as many rows (--mode hash compares them)")
     if found.not_compared:
         said.append(f"  NOT compared: columns that are not moved: {', '.join(found.not_compared)}")
     if found.momentary:
-        said.append(f"  {found.momentary} windows differed for a moment: somebody was writing into them")
-    for failed in found.failed[:_DIFFERENCES_SHOWN]:
-        said.append(f"  window {failed.piece.id} could not be compared: {failed.error.message}")
+        moment = counted(found.momentary, "window")
+        said.append(f"  {moment} differed for a moment: somebody was writing into them")
+    for failed in found.as_json(time_type).get("failed_windows", [])[:_DIFFERENCES_SHOWN]:
+        place = f"{failed['window']} [{failed['lower']}, {failed['upper']})"
+        said.append(f"  window {place} could not be compared: {failed.get('server', 'server')}: {failed['message']}")
     for difference in found.differing[:_DIFFERENCES_SHOWN]:
         said += _difference_lines(difference, time_type)
     if len(found.differing) > _DIFFERENCES_SHOWN:
@@ -108,22 +111,24 @@ def lines(found: Verification, time_type: TimeType) -> list[str]:
 
 
 def _difference_lines(difference: Difference, time_type: TimeType) -> list[str]:
+    from hyperfill.quantities import counted
+
     found = difference.as_json(time_type)
     said = [
         f"  window {found['window']} [{found['lower']}, {found['upper']}) differs: "
-        f"{found['rows_source']:,} rows on the source, {found['rows_target']:,} on the target"
+        f"{counted(found['rows_source'], 'row')} on the source, {found['rows_target']:,} on the target"
     ]
     if not difference.examined:
         return said
     least = "" if difference.exact else "at least "
     said.append(
-        f"    {least}{difference.missing:,} rows missing on the target, {difference.extra:,} only there, "
+        f"    {least}{counted(difference.missing, 'row')} missing on the target, {difference.extra:,} only there, "
         f"{difference.changed:,} with other values"
     )
     for bucket in found["buckets"][:5]:
         said.append(
-            f"    between {bucket['lower']} and {bucket['upper']}: {bucket['rows_source']:,} rows on the source, "
-            f"{bucket['rows_target']:,} on the target"
+            f"    between {bucket['lower']} and {bucket['upper']}: "
+            f"{counted(bucket['rows_source'], 'row')} on the source, {bucket['rows_target']:,} on the target"
         )
     more = len(found["buckets"]) - 5 + difference.more_buckets
     if more > 0:

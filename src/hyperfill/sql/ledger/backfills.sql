@@ -1,9 +1,10 @@
--- Backfills with the sum of their windows and, for loads, of their batches; newest last.
+-- Backfills with the sum of their windows and, for loads, of their batches; newest last. Windows that differ are those
+-- of which the last comparison said so.
 SELECT b.id, b.kind, b.hypertable, b.hypertable_oid::bigint, b.source, b.source_relation, b.time_type, b.time_column,
        b.source_time_column, b.range_start, b.range_end, b.columns, b.settings, b.phase,
        b.planned_at, b.started_at, b.finished_at, b.runs, b.findings,
        w.total, w.done, w.failed, w.rows_copied + l.rows_copied AS rows_copied, w.rows_deleted,
-       w.bytes_copied + l.bytes_read AS bytes_copied, w.estimate, w.estimate_done,
+       c.differing, w.bytes_copied + l.bytes_read AS bytes_copied, w.estimate, w.estimate_done,
        l.batches, l.batches_failed, l.rows_read, l.rows_skipped, l.rows_outside, l.rows_rejected, f.bytes_total
 FROM hyperfill.backfills AS b
 CROSS JOIN LATERAL (
@@ -36,6 +37,9 @@ CROSS JOIN LATERAL (
     FROM hyperfill.files
     WHERE backfill_id = b.id
 ) AS f
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS differing FROM hyperfill.comparisons WHERE backfill_id = b.id AND NOT equal
+) AS c
 WHERE (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
   AND (%(hypertable_oid)s::bigint IS NULL OR b.hypertable_oid = %(hypertable_oid)s::oid)
 ORDER BY b.id

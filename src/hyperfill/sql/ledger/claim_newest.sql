@@ -1,5 +1,5 @@
 -- Claim the next window against the time axis; see claim_oldest.
-SELECT id, lower, upper, estimate, attempts
+SELECT id, lower, upper, estimate, attempts, may_lose
 FROM hyperfill.windows
 WHERE backfill_id = %s AND id < %s AND state = 'pending'
 ORDER BY id DESC

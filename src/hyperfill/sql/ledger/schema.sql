@@ -52,6 +52,7 @@ CREATE TABLE hyperfill.windows (
     -- Nothing is "in progress": the lock on this row is the lease, and ends with its transaction.
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'failed')),
     attempts int NOT NULL DEFAULT 0,
+    may_lose bigint,                        -- of a repair: how many rows fewer than the target the source had
     rows_deleted bigint,
     rows_copied bigint,
     bytes_copied bigint,

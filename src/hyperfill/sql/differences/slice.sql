@@ -1,0 +1,2 @@
+-- Some of the rows of a range. The remainder may be negative, so it is made positive.
+{range} AND pg_catalog.abs({hash} % {slices}) = {number}
