@@ -268,6 +268,15 @@ class Comparing:
         if self._throttle is not None:
             self._throttle.passed(max(source, target))
 
+    def halt(self) -> int:
+        """Let what runs finish, begin nothing more; how many windows are left out by that."""
+        found = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found += len(self._passes.get_nowait())
+        self._left -= found
+        return found
+
     def rows_read(self) -> int:
         """Rows of the source that were read since this was asked last, also of windows that are not done yet."""
         found = 0

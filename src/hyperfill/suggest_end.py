@@ -322,15 +322,18 @@ class _Search:
 
     def _answer(self, verdict: Verdict, of: Circumstances) -> Suggestion:
         refused = refusal(verdict, of) if verdict.trouble else None
-        if verdict.end is not None:
-            # Open transactions and a standby that lags hide rows on both sides.
+        # Open transactions and a standby that lags hide rows on both sides; where there is no T the latter may be why.
+        place = verdict.end if verdict.end is not None else of.reference if self.subject.source.in_recovery else None
+        if place is not None:
             found = preflight.completion_point(
-                (self.ends.source, self.ends.target), self.subject.source, self.time_type, verdict.end
+                (self.ends.source, self.ends.target), self.subject.source, self.time_type, place
             )
+            if verdict.end is None:
+                found = [f for f in found if f.code == "standby-lag"]
             self.findings += [replace(f, table=self.comparison.result.table) for f in found]
             self.observer.findings(found)
             error = next((f for f in found if f.severity == "error"), None)
-            refused = (error.message, error.hint or "") if error else None
+            refused = (error.message, error.hint or "") if error else refused
         return self._suggestion(verdict, of.step, tuple(reasons(verdict, of)), refused)
 
     def _nothing(self, why: str, hint: str) -> Suggestion:

@@ -112,9 +112,10 @@ class _Words:
         if missing:
             lacking = sum(max(0, -b.difference) for b in missing)
             until = f" until {self.at(buckets[verdict.run.start].lower)}" if verdict.run else ""
+            lacks = f": the target lacks {_rows(lacking)} there (writers that began later, or writes that failed)"
             yield (
-                f"the sides differ in {_buckets(len(missing))} from {self.at(missing[0].lower)}{until}: the target "
-                f"lacks {_rows(lacking)} there (writers that began later, or writes that failed)"
+                f"the sides differ in {_buckets(len(missing))} from {self.at(missing[0].lower)}{until}"
+                + (lacks if lacking else "")
             )
         more = [b for b in buckets if b.difference > 0]
         if more:

@@ -39,6 +39,7 @@ class Verification:
     total: int = 0  # windows
     compared: int = 0
     left_out: int = 0  # by --sample
+    overdue: int = 0  # left out by --max-duration
     known: int = 0  # compared before, by a run that was interrupted
     rows_source: int = 0
     rows_target: int = 0
@@ -51,7 +52,7 @@ class Verification:
     @property
     def state(self) -> str:
         """equal, different, or incomplete where windows could not be read."""
-        return "different" if self.differing else "incomplete" if self.failed else "equal"
+        return "different" if self.differing else "incomplete" if self.failed or self.overdue else "equal"
 
     def as_json(self, time_type: TimeType) -> dict[str, Any]:
         """What was compared, as JSON."""
@@ -64,7 +65,7 @@ class Verification:
                 "equal": self.compared - len(self.differing),
                 "different": len(self.differing),
                 "failed": len(self.failed),
-                "not_compared": self.left_out,
+                "not_compared": self.left_out + self.overdue,
                 "compared_before": self.known,
             },
             "rows_source": self.rows_source,
@@ -125,7 +126,12 @@ class Verified:
 
 
 def verify_tables(
-    specs: Sequence[Spec], mode: Mode, pace: Pace, sample: float | None, observer: Observer
+    specs: Sequence[Spec],
+    mode: Mode,
+    pace: Pace,
+    sample: float | None,
+    observer: Observer,
+    seconds: float | None = None,
 ) -> list[Verified]:
     """Compare tables, one after another. Raises `Refused` with all findings if one of them cannot be compared."""
     prepared = []
@@ -134,6 +140,7 @@ def verify_tables(
         prepared.append(prepare_verify(spec, pace.jobs))
     refuse([c.prepared for c in prepared], observer, "nothing was compared")
     reports = []
+    deadline = None if seconds is None else time.monotonic() + seconds
     for one in prepared:
         order = one.prepared.order
         if order is None:
@@ -144,7 +151,8 @@ def verify_tables(
         rows = round(one.rows_source * share), round(one.rows_target * share)
         _announce(observer, one.prepared.table, mode, rows, (len(pieces), len(one.pieces)), pace)
         with ending():
-            found = verify(order, pieces, mode, pace, observer)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            found = verify(order, pieces, mode, pace, observer, seconds=left)
         found.left_out, found.total, found.sample = len(one.pieces) - len(pieces), len(one.pieces), sample
         reports.append(Verified(one, found))
     return reports
@@ -216,15 +224,17 @@ def verify(
     observer: Observer,
     *,
     exact: bool = False,
+    seconds: float | None = None,
     note: Callable[[Sequence[Compared]], None] | None = None,
 ) -> Verification:
-    """Compare windows. `exact`: look into every window that differs, whatever it costs. `note` is told what was found.
+    """Compare windows. `exact`: look into every window that differs, whatever it costs; `seconds`: begin none after so
+    long. `note` is told what was found.
 
     Raises `HyperfillError` where a server is gone or a relation has changed.
     """
     started = time.monotonic()
     found = Verification(mode, order, total=len(pieces))
-    suspects = _compare(found, order, pieces, pace, observer, note)
+    suspects = _compare(found, order, pieces, pace, observer, seconds, note)
     if suspects:
         _examine(found, order, suspects, exact, observer, note)
     found.seconds = time.monotonic() - started
@@ -237,6 +247,7 @@ def _compare(
     pieces: Sequence[Piece],
     pace: Pace,
     observer: Observer,
+    limit: float | None,
     note: Callable[[Sequence[Compared]], None] | None,
 ) -> list[Compared]:
     """All windows, once; those that differ."""
@@ -247,6 +258,10 @@ def _compare(
     read = 0
     with Comparing(order, pieces, found.mode, pace) as comparing:
         for result in comparing.results():
+            if limit is not None and not found.overdue and time.monotonic() - started > limit:
+                found.overdue = comparing.halt()
+                if found.overdue:
+                    observer.log("--max-duration is over: windows that are being read are finished", level="warning")
             if isinstance(result, Failed):
                 found.failed.append(result)
                 observer.log(f"window {result.piece.id} cannot be compared: {result.error}", level="error")

@@ -223,6 +223,16 @@ def test_a_throttle_spares_the_servers(pair: Pair) -> None:
     assert verify(pair, *END, "--throttle", "0.5")[0] == 2
 
 
+def test_a_limit_of_time_leaves_windows_out(pair: Pair) -> None:
+    moved(pair)
+    code, found = verify(pair, *END, "--throttle", "300", "--max-duration", "1s")
+    assert (code, found["state"]) == (4, "incomplete")
+    windows = found["windows"]
+    assert 0 < windows["compared"] < windows["total"]
+    assert windows["compared"] + windows["not_compared"] == windows["total"]
+    assert verify(pair, *END, "--max-duration", "10m")[0] == 0
+
+
 def test_a_source_without_an_index_is_read_once(pair: Pair) -> None:
     pair.both(f"CREATE TABLE m ({COLUMNS})")
     pair.on_source(

@@ -51,7 +51,9 @@ def verify(options: MoveOptions, how: VerifyOptions) -> int:
     with Signals():
         specs, limits = options.specs()
         try:
-            reports = verify_tables(specs, how.mode, Pace(limits.jobs, how.throttle), how.sample, watcher)
+            reports = verify_tables(
+                specs, how.mode, Pace(limits.jobs, how.throttle), how.sample, watcher, limits.seconds
+            )
         finally:
             watcher.stop()
     state = worst(report.state for report in reports)
@@ -93,6 +95,8 @@ def lines(found: Verification, time_type: TimeType) -> list[str]:
         said.append(f"  {counted(found.known, 'window')} compared before, and equal")
     if found.left_out:
         said.append(f"  NOT compared: {found.left_out:,} of {found.total:,} windows (--sample {found.sample:g})")
+    if found.overdue:
+        said.append(f"  NOT compared: {found.overdue:,} of {found.total:,} windows (--max-duration)")
     if found.mode == "count":
         said.append("  NOT compared: values, where both sides have as many rows (--mode hash compares them)")
     if found.not_compared:
