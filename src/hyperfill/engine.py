@@ -20,6 +20,7 @@ from typing import Any
 
 from hyperfill import worker
 from hyperfill.errors import HyperfillError
+from hyperfill.relay import STALL_SECONDS
 from hyperfill.window import Order
 from hyperfill.worker import CANCEL, DRAIN, Event, Task
 
@@ -44,11 +45,18 @@ class Crew:
 
     noun = "windows"
 
-    def __init__(self, orders: Sequence[Order], jobs: int, bytes_per_second: float | None = None) -> None:
+    def __init__(
+        self,
+        orders: Sequence[Order],
+        jobs: int,
+        bytes_per_second: float | None = None,
+        stall: float | None = STALL_SECONDS,
+    ) -> None:
         # Not fork: libpq connections and the display's thread would be copied along.
         self._context = multiprocessing.get_context("spawn")
         self._orders = tuple(orders)
         self._rate = bytes_per_second / jobs if bytes_per_second else None
+        self._stall = stall
         self._replaced = 0
         self._cancelled: float | None = None
         self.draining = False
@@ -64,7 +72,7 @@ class Crew:
             raise HyperfillError(f"no worker process can be started: {self.shortage}")
 
     def _task(self, number: int) -> Any:
-        return Task(number, self._orders, self._rate)
+        return Task(number, self._orders, self._rate, self._stall)
 
     def _start(self, task: Any) -> Member:
         return self._launch(task, worker.main)

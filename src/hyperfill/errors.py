@@ -161,6 +161,11 @@ class Finding:
         return {k: v for k, v in self.__dict__.items() if v is not None}
 
 
+# What goes away only when somebody does something about it, and may take hours: a run pauses and looks again.
+PAUSE_STATES = {
+    "53100": "the disk is full",
+    "25006": "the server takes no writes (default_transaction_read_only is on)",
+}
 # 08 connection exceptions, 53 insufficient resources, 57P01-03 shutdown and start-up, 40001 / 40P01
 # serialization and deadlock, 55P03 a lock that was not free in time: all of them may be gone a
 # moment later. 57014 is not in the list: a DBA who cancels a statement means it.

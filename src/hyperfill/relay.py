@@ -23,6 +23,8 @@ from psycopg.pq.abc import PGconn, PGresult
 # Measured: 16 KiB to 1 MiB are equal within noise, a write for each row costs twice as much.
 BLOCK = 128 * 1024
 _SLICE = 256 * 1024
+# A server may take minutes before the first row (a scan, a sort). More than that, and nobody would know that it hangs.
+STALL_SECONDS = 600.0
 # How long a message from the target that is no notice may lie there before it is taken for an error.
 _SUSPICION = 0.05
 _TICK = 1.0
@@ -71,12 +73,19 @@ class Throttle:
             self._stop.wait(due - now)
 
 
+class Stalled(psycopg.OperationalError):
+    """A server has taken and given nothing for too long, though its connection is open."""
+
+
 class _Side:
     """One connection in COPY state, with its socket."""
 
-    def __init__(self, server: str, pgconn: PGconn) -> None:
+    def __init__(self, server: str, pgconn: PGconn, stall: float | None = None) -> None:
+        """`stall`: how many seconds of waiting, with nothing moving, are too many."""
         self.server = server
         self.pgconn = pgconn
+        self._stall = stall
+        self._idle = 0.0
         self.selector = selectors.DefaultSelector()
         self.key = self.selector.register(pgconn.socket, selectors.EVENT_READ)
 
@@ -84,7 +93,14 @@ class _Side:
         if events != self.key.events:
             self.key = self.selector.modify(self.pgconn.socket, events)
         ready = self.selector.select(timeout)
-        return ready[0][1] if ready else 0
+        if ready:
+            self._idle = 0.0
+            return ready[0][1]
+        # Only the time that was spent waiting for this side counts: meanwhile the other one may be slow.
+        self._idle += timeout or 0.0
+        if self._stall is not None and self._idle >= self._stall:
+            raise Stalled(f"nothing has moved for {self._idle:.0f} s (--stall-timeout)")
+        return 0
 
     def flush(self) -> None:
         """Send what libpq has buffered; reads as well, or both ends could wait for each other for ever."""
@@ -134,14 +150,16 @@ def relay(
     *,
     throttle: Throttle | None = None,
     progress: Callable[[int], None] | None = None,
+    stall: float | None = STALL_SECONDS,
 ) -> Relayed:
     """Run `copy_out` on the source and feed its data to `copy_in` on the target, in bounded memory.
 
-    `progress` is called with the bytes so far after each block. On an error on either side both
+    `progress` is called with the bytes so far after each block. A side of which nothing moves for `stall` seconds is
+    given up; of a target its connection is of no use any more then. On an error on either side both
     COPYs are over when `RelayError` is raised: the target's transaction can be rolled back; the source's
     connection may have data left and should be closed.
     """
-    reader, writer = _Side("source", source), _Side("target", target)
+    reader, writer = _Side("source", source, stall), _Side("target", target, stall)
     try:
         _guard(reader, lambda: reader.start(copy_out))
         _guard(writer, lambda: writer.start(copy_in))
@@ -158,12 +176,13 @@ def feed(
     blocks: Iterable[bytes | bytearray | memoryview],
     *,
     throttle: Throttle | None = None,
+    stall: float | None = STALL_SECONDS,
 ) -> Relayed:
     """Feed blocks of any size to `copy_in` on the target; rows_sent is left to whoever made them.
 
     On an error of the target the COPY is over when `RelayError` is raised, and also when `blocks` raises.
     """
-    writer = _Side("target", target)
+    writer = _Side("target", target, stall)
     fed = Relayed()
     try:
         _guard(writer, lambda: writer.start(copy_in))
@@ -233,7 +252,7 @@ def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Cal
                 del view, data
             elif size < 0:
                 break
-            elif reader.wait(selectors.EVENT_READ, _TICK):
+            elif _guard(reader, lambda: reader.wait(selectors.EVENT_READ, _TICK)):
                 _guard(reader, source.consume_input)
             else:
                 target_watch.check()
@@ -259,13 +278,14 @@ def drain(
     write: Callable[[bytes | bytearray | memoryview], object],
     *,
     throttle: Throttle | None = None,
+    stall: float | None = STALL_SECONDS,
 ) -> int:
     """Run `copy_out` on the source and hand its data to `write`, block by block; how many rows the server sent.
 
     Raises `RelayError`, and whatever `write` raises. After any error the connection may have data left and
     should be closed.
     """
-    reader = _Side("source", source)
+    reader = _Side("source", source, stall)
     buffer = bytearray()
 
     def push(data: bytes | bytearray | memoryview) -> None:
@@ -300,7 +320,7 @@ def drain(
                 del view, data
             elif size < 0:
                 return _guard(reader, reader.finish)
-            elif reader.wait(selectors.EVENT_READ, _TICK):
+            elif _guard(reader, lambda: reader.wait(selectors.EVENT_READ, _TICK)):
                 _guard(reader, source.consume_input)
     finally:
         reader.selector.close()

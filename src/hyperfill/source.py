@@ -8,7 +8,7 @@ from typing import Any, cast
 from psycopg import sql
 
 from hyperfill import ledger
-from hyperfill.relay import Relayed, RelayError, Throttle, relay
+from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.survey import Axis
@@ -19,11 +19,13 @@ from hyperfill.window import MovedColumn, Order, check_identity, copy_statements
 class ServerSource:
     """A `RowSource`: a relation of a server, through a connection that somebody else opens and closes."""
 
-    def __init__(self, connection: Connection, order: Order) -> None:
+    def __init__(self, connection: Connection, order: Order, stall: float | None = STALL_SECONDS) -> None:
+        """`stall`: as in `relay`."""
         assert order.source is not None
         self._connection = connection
         self._order = order
         self._axis: Axis = order.source
+        self._stall = stall
 
     def name(self, window: str) -> None:
         on(
@@ -35,7 +37,14 @@ class ServerSource:
         out, into = copy_statements(self._order, span)
         source = self._connection
         try:
-            return relay(source.pgconn, target.pgconn, out.as_bytes(source), into.as_bytes(target), throttle=throttle)
+            return relay(
+                source.pgconn,
+                target.pgconn,
+                out.as_bytes(source),
+                into.as_bytes(target),
+                throttle=throttle,
+                stall=self._stall,
+            )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from hyperfill.dialect import Dialect
 from hyperfill.policies import KINDS, Kind
+from hyperfill.relay import STALL_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ class Limits:
     jobs: int
     bytes_per_second: float | None = None
     seconds: float | None = None  # stop claiming windows after this time
+    stall: float | None = STALL_SECONDS  # seconds after which a server of which nothing comes is given up; None: never
 
 
 def default_jobs() -> int:

@@ -23,6 +23,7 @@ from hyperfill import ledger, policies, session
 from hyperfill.chunks import ChunkMaker
 from hyperfill.compressed import Guard
 from hyperfill.errors import (
+    PAUSE_STATES,
     RETRY_FEW_STATES,
     HyperfillError,
     PoliciesOn,
@@ -33,7 +34,7 @@ from hyperfill.errors import (
     first_line,
     is_transient,
 )
-from hyperfill.relay import Throttle
+from hyperfill.relay import STALL_SECONDS, Throttle
 from hyperfill.source import ServerSource
 from hyperfill.timeline import Span
 from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of, translate
@@ -42,6 +43,7 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN, CANCEL = "drain", "cancel"
 # How long a window, or a lost connection, is tried again before it counts as failed.
 RETRY_SECONDS = 120.0
+_PAUSE_FIRST, _PAUSE_MOST = 2.0, 60.0  # seconds between two looks at a server that takes no rows
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _POLL = 0.3  # seconds between two looks at windows that others hold
 _SAY_WAITING = 5.0
@@ -54,6 +56,7 @@ class Task:
     number: int
     orders: tuple[Order, ...]
     bytes_per_second: float | None = None
+    stall: float | None = STALL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class Worker:
         self._sources: dict[tuple[str, bool], session.Connection] = {}
         self._dumps: dict[str, RowSource] = {}
         self._said_retry = 0.0
+        self._paused = 0.0  # seconds, of the last pause; 0 after a window that was moved
         self._replica = False
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
 
@@ -182,7 +186,7 @@ class Worker:
                 order.source_conninfo, "source", application_name=name, names_in_full=order.names_objects
             )
             self._sources[known] = source
-        return ServerSource(source, order)
+        return ServerSource(source, order, self._task.stall)
 
     def _open_dump(self, order: Order) -> RowSource:
         from hyperfill.dump_source import DumpSource
@@ -217,6 +221,7 @@ class Worker:
                 cursor = claimed.id
                 move(source, target, order, claimed, throttle=self._throttle)
                 said = time.monotonic()
+                self._paused = 0.0
                 attempts.clear()
             except CommitUnknown as unknown:
                 if not self._resolve(order, unknown.window):
@@ -284,6 +289,9 @@ class Worker:
         """Note a failure. True: try again after a pause; False: this window is given up for this run."""
         if self._stop.cancel.is_set():
             raise WindowAborted("stopped") from error
+        if error.sqlstate in PAUSE_STATES and error.server == "target":
+            self._pause(order, error, attempts)
+            return True
         count, since = attempts.get(window, (0, time.monotonic()))
         attempts[window] = (count + 1, since)
         again = (error.transient and time.monotonic() - since < RETRY_SECONDS) or (
@@ -303,6 +311,14 @@ class Worker:
             raise error
         self._tell(Event("failed", self._task.number, order.backfill, window, error=error))
         return False
+
+    def _pause(self, order: Order, error: WindowError, attempts: dict[int, tuple[int, float]]) -> None:
+        """Wait a while for what only a person can mend. It costs no attempt: a night is not a reason to give up."""
+        attempts.clear()
+        self._paused = min(_PAUSE_MOST, self._paused * 2) if self._paused else _PAUSE_FIRST
+        text = f"{error.server}: {PAUSE_STATES[str(error.sqlstate)]}: paused, looking again in {self._paused:.0f} s"
+        self._tell(Event("waiting", self._task.number, order.backfill, text=f"{text} ({first_line(error)})"))
+        self._stop.drain.wait(self._paused)
 
     def _record(self, order: Order, window: int, error: WindowError, *, final: bool) -> None:
         try:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from hyperfill.errors import UsageError
 from hyperfill.policies import parse_kinds
 from hyperfill.quantities import parse_duration, parse_size
+from hyperfill.relay import STALL_SECONDS
 from hyperfill.spec import Limits, Spec, default_jobs
 
 T = TypeVar("T")
@@ -139,6 +140,14 @@ class MoveOptions:
         Literal["hash", "count", "none"] | None,
         option("verify", "How run compares both sides after the last window, before it is done. Default: hash."),
     ] = None
+    stall_timeout: Annotated[
+        str | None,
+        option(
+            "stall-timeout",
+            "Give a server up of which nothing comes for so long while rows are copied, and try the window again; 0: "
+            "never. Default: 10m.",
+        ),
+    ] = None
     config: Annotated[
         Path | None, option("config", "A TOML file with one [[backfill]] for each table; see docs/configuration.md.")
     ] = None
@@ -170,7 +179,7 @@ class MoveOptions:
         return build_limits(self.given())
 
 
-_LIMITS = ("jobs", "max_rate", "max_duration")
+_LIMITS = ("jobs", "max_rate", "max_duration", "stall_timeout")
 
 
 def build_spec(values: dict[str, Any]) -> Spec:
@@ -200,12 +209,17 @@ def build_limits(values: dict[str, Any]) -> Limits:
     jobs = values.get("jobs")
     if jobs is not None and not 1 <= jobs <= 256:
         raise UsageError(f"--jobs must be from 1 to 256, not {jobs}")
-    rate, seconds = values.get("max_rate"), values.get("max_duration")
+    rate, seconds, stall = (values.get(name) for name in ("max_rate", "max_duration", "stall_timeout"))
     return Limits(
         jobs or default_jobs(),
         None if rate is None else _quantity("--max-rate", parse_size, rate),
         None if seconds is None else _quantity("--max-duration", parse_duration, seconds),
+        STALL_SECONDS if stall is None else _quantity("--stall-timeout", _or_never, stall),
     )
+
+
+def _or_never(text: str) -> float | None:
+    return None if text.strip() == "0" else parse_duration(text)
 
 
 def _quantity(option: str, parse: Callable[[str], T], text: str) -> T:

@@ -1,0 +1,105 @@
+"""What only a person can mend is waited for: a server that takes no writes, a full disk, one that says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from hyperfill.sandbox import Server
+from tests.fixtures import scenes
+from tests.fixtures.scenes import Background, arguments, make_metrics, until
+from tests.fixtures.servers import Servers
+
+
+@contextlib.contextmanager
+def read_only(server: Server) -> Iterator[None]:
+    """As a managed service does when the disk is nearly full: for every session, also those that are open."""
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            admin.execute("SELECT pg_reload_conf()")
+
+
+def test_a_server_that_becomes_read_only_is_waited_for(
+    servers: Servers, source_db: str, target_db: str, tmp_path: Path
+) -> None:
+    make_metrics(source_db, target_db, overlap=20)
+    running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--jobs", "2", "--max-rate", "15kB"))
+    try:
+        until(lambda: scenes.windows_done(target_db) >= 2, 60, "some windows")
+        with read_only(servers.target):
+            until(lambda: "paused, looking again" in running.stderr, 60, "the pause")
+            done = scenes.windows_done(target_db)
+            assert running.process.poll() is None
+            assert scenes.windows_done(target_db) == done
+        assert running.wait(90) == 0, running.stderr
+    finally:
+        running.end()
+    assert "takes no writes" in running.stderr
+    scenes.assert_equal_below(source_db, target_db)
+
+
+def test_a_pause_ends_with_the_first_signal(servers: Servers, source_db: str, target_db: str, tmp_path: Path) -> None:
+    make_metrics(source_db, target_db)
+    running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--max-rate", "15kB"))
+    try:
+        until(lambda: scenes.windows_done(target_db) >= 2, 60, "some windows")
+        with read_only(servers.target):
+            until(lambda: "paused, looking again" in running.stderr, 60, "the pause")
+            running.signal(signal.SIGINT)
+            assert running.wait(15) == 130, running.stderr
+    finally:
+        running.end()
+    assert scenes.scalar(target_db, "SELECT count(*) FROM hyperfill.windows WHERE state = 'failed'") == 0
+
+
+@pytest.fixture
+def stopped(servers: Servers) -> Iterator[list[int]]:
+    """Processes that a test has stopped; they go on afterwards."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_says_nothing_is_given_up(
+    source_db: str, target_db: str, tmp_path: Path, stopped: list[int], side: str
+) -> None:
+    """Its connection is open, and its machine answers: no keepalive notices that."""
+    make_metrics(source_db, target_db, per_day=3000)
+    # More than the buffers between both servers hold, or the source would be through before anybody looks.
+    scenes.execute(source_db, "UPDATE metrics SET note = repeat('x', 3000) WHERE time < '2024-01-10 12:00Z'")
+    asked = source_db if side == "source" else target_db
+    running = Background.start(
+        tmp_path, "run", *arguments(source_db, target_db, "--jobs", "1", "--max-rate", "5MB", "--stall-timeout", "2s")
+    )
+    copying = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%' "
+        "AND application_name LIKE 'hyperfill%' AND state = 'active'"
+    )
+    try:
+        until(lambda: scenes.windows_done(target_db) >= 1, 60, "a window")
+        [(pid,)] = until(lambda: scenes.rows(asked, copying), 60, "a COPY")
+        stopped.append(pid)
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: "nothing has moved" in running.stderr, 60, "the stall to be noticed")
+        if side == "target":
+            # Its row of the ledger is its lease: until that session ends, nobody may take the window.
+            os.kill(pid, signal.SIGCONT)
+        assert running.wait(120) == 0, running.stderr
+    finally:
+        running.end()
+    scenes.assert_equal_below(source_db, target_db)
