@@ -7,9 +7,10 @@ STAMP  := $(VENV)/.ready
 DATA   := $(VENV)/.data
 PYTEST_ARGS ?=
 PYTHON ?=
+ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-next lint docs lock clean
+.PHONY: help setup demo test test-next faults lint docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ test: lint $(DATA) ## lint, then all tests on embedded servers
 
 test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
 	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PYTEST_ARGS)
+
+faults: $(STAMP) ## rounds of random faults, ROUNDS=50 of them, from SEED on if that is given
+	$(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ pytest_plugins = [
     "tests.fixtures.community",
 ]
 
-_KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_")
+_KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")
 
 
 def pytest_configure() -> None:
