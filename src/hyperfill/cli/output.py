@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperfill.errors import Finding, HyperfillError
@@ -20,9 +23,27 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Words for a terminal that was closed are lost, and no reason to stop: what SIGHUP means is decided elsewhere.
+
+    Without it a run would end at its next word, with running windows rolled back and exit code 1.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # Also for those who do not ask us: the display's thread, logging, the interpreter's last flush.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
+
+
 def say(text: str) -> None:
     """A line on stderr: stdout belongs to results."""
-    print(text, file=sys.stderr)
+    with unheard():
+        print(text, file=sys.stderr)
 
 
 def print_error(error: HyperfillError) -> None:
