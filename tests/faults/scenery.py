@@ -198,7 +198,8 @@ def _dual_write(scene: Scene, rng: random.Random) -> None:
         f"SELECT time::text, n, device, -1.0, 'dual' FROM m WHERE {scene.below} ORDER BY time DESC, n",
     )
     newest = chosen[: scene.overlap]
-    others = rng.sample(chosen[scene.overlap :], min(scene.overlap // 5, len(chosen) - scene.overlap))
+    older = chosen[scene.overlap :]
+    others = rng.sample(older, min(scene.overlap // 5, len(older)))
     insert = "INSERT INTO m (time, n, device, value, note) VALUES (%s, %s, %s, %s, %s)"
     with connect(scene.target) as target:
         with target.transaction():
