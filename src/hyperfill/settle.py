@@ -38,7 +38,7 @@ def record(control: Connection, prepared: Prepared) -> None:
 def settle(
     control: Connection, prepared: Prepared, entry: Entry, touched: Sequence[Span], jobs: int, observer: Observer
 ) -> list[Finding]:
-    """Compress again, then refresh; each is a phase that a later run does not enter again. What was left undone.
+    """Compress again, then refresh: phases, so that a later run does not refresh again. What was left undone.
 
     `touched`: where rows came or went, in time order, disjoint.
 
@@ -47,9 +47,11 @@ def settle(
     assert prepared.order is not None and prepared.time_type is not None
     order, findings = prepared.order, []
     reached = _PHASES.index(entry.phase)
+    if prepared.spec.recompress:
+        # In every run, whatever phase was reached: a chunk that could not be compressed then (and was only a warning,
+        # of a run that ended for another reason) may be now. Those that are in order again are not looked at.
+        findings += compressed.recompress(control, order, _span(prepared).upper, jobs, observer.log)
     if reached < _PHASES.index("recompressed"):
-        if prepared.spec.recompress:
-            findings += compressed.recompress(control, order, _span(prepared).upper, jobs, observer.log)
         ledger.set_phase(control, entry, order.backfill, "recompressed")
     if reached < _PHASES.index("refreshed"):
         if prepared.spec.refresh_caggs:

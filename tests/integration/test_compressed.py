@@ -174,6 +174,17 @@ def test_kill_9_while_chunks_are_compressed_again(policy_pair: Pair, tmp_path: P
     assert pair.query(pair.target, phase) == [("done",)]
 
 
+def test_what_could_not_be_compressed_is_tried_again(policy_pair: Pair) -> None:
+    """A run that left chunks partial went on to the next phase, and ended there: the next one compresses them."""
+    pair = policy_pair
+    make(pair, 100_000)
+    pair.run("m", "--end", "2024-01-03Z", "--no-recompress", jobs=2)
+    assert statuses(pair) == [9, 9]
+    pair.on_target("UPDATE hyperfill.backfills SET phase = 'recompressed', finished_at = NULL")
+    pair.run("m", "--end", "2024-01-03Z", jobs=2)
+    assert statuses(pair) == [1, 1]
+
+
 def test_triggers_off(policy_pair: Pair) -> None:
     pair = policy_pair
     make(pair, 1000)
