@@ -201,7 +201,8 @@ def backoff(attempt: int, *, base: float = 0.2, cap: float = 15.0) -> float:
 def retrying(action: Callable[[], T], *, seconds: float, states: frozenset[str] = frozenset()) -> T:
     """Run `action` until it succeeds, fails for a reason that will not go away, or `seconds` have passed.
 
-    Transient errors and the SQLSTATEs in `states` are tried again.
+    Transient errors and the SQLSTATEs in `states` are tried again, but not a lost connection: `action` would only
+    meet the same dead one, and whoever called must know to open another.
     """
     deadline = time.monotonic() + seconds
     attempt = 0
@@ -209,7 +210,8 @@ def retrying(action: Callable[[], T], *, seconds: float, states: frozenset[str] 
         try:
             return action()
         except psycopg.Error as error:
-            if not (is_transient(error) or error.sqlstate in states) or time.monotonic() >= deadline:
+            again = sqlstate_is_transient(error.sqlstate) or error.sqlstate in states
+            if not again or time.monotonic() >= deadline:
                 raise
         time.sleep(backoff(attempt, cap=2.0))
         attempt += 1
