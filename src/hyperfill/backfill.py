@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -176,7 +177,8 @@ def carry_out(
             outcome.signum = signals.signum
             for one in active:
                 try:
-                    reports.append(complete(control, one, limits, observer, outcome.error))
+                    last = partial(complete, control, one, limits, observer, outcome.error)
+                    reports.append(control.insist(last))
                 except (psycopg.Error, Refused, WindowError) as error:
                     # Windows were moved: this is no refusal. What the ledger says of it is read by the next run.
                     server = (isinstance(error, WindowError) and error.server) or "target"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import psycopg
 
@@ -11,6 +12,8 @@ from hyperfill import ledger, session
 from hyperfill.errors import HyperfillError
 from hyperfill.session import Connection
 from hyperfill.window import Order
+
+T = TypeVar("T")
 
 
 class Control:
@@ -52,3 +55,15 @@ class Control:
         except (psycopg.Error, HyperfillError):
             if must:
                 raise
+
+    def insist(self, action: Callable[[], T]) -> T:
+        """Do something that can be entered again; once more where the connection was lost on the way.
+
+        `action` has to begin with `keep(must=True)`.
+        """
+        try:
+            return action()
+        except psycopg.OperationalError:
+            if not self.connection.closed:
+                raise
+        return action()

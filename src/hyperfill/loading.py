@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,7 +144,8 @@ def _load(prepared: PreparedLoad, spec: LoadSpec, limits: Limits, observer: Obse
             remind(control, [base], observer)
             raise
         try:
-            report = _complete(control, prepared, spec, limits, observer, error, complete)
+            last = partial(_complete, control, prepared, spec, limits, observer, error, complete)
+            report = control.insist(last)
         except (psycopg.Error, Refused, WindowError) as late:
             lost = Finding("error", "target", first_line(late), table=base.table)
             observer.findings([lost])
