@@ -290,7 +290,7 @@ def move(
     known: dict[int, ledger.Entry] = {}
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
-        crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall)
+        crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall, limits.retry)
         if crew.shortage:
             observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:

@@ -18,14 +18,14 @@ from typing import Literal, TypeVar
 import psycopg
 
 from hyperfill import catalog, session
-from hyperfill.errors import HyperfillError, RelationChanged, WindowError, backoff, is_transient
+from hyperfill.errors import RETRY_SECONDS, HyperfillError, RelationChanged, WindowError, backoff, is_transient
 from hyperfill.fingerprint import NOTHING, Fingerprint, Mode, Side, fingerprints, sides
 from hyperfill.relay import Throttle
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.timeline import Span, split_even
 from hyperfill.window import Order, check_identity, translate
-from hyperfill.worker import RETRY_SECONDS, Stop
+from hyperfill.worker import Stop
 
 T = TypeVar("T")
 Role = Literal["source", "target"]
@@ -71,6 +71,7 @@ class Pace:
 
     jobs: int
     rows_per_second: float | None = None
+    retry: float = RETRY_SECONDS  # for which a lost connection is tried again
 
 
 class Reader:
@@ -127,8 +128,9 @@ class Reader:
 class Ends:
     """Both sides, asked at the same time. Not to be used by two threads."""
 
-    def __init__(self, order: Order, stop: Stop) -> None:
+    def __init__(self, order: Order, stop: Stop, retry: float = RETRY_SECONDS) -> None:
         self.stop = stop
+        self._retry = retry
         self.source = Reader(order, "source", stop)
         self.target = Reader(order, "target", stop)
         self._order = order
@@ -153,8 +155,8 @@ class Ends:
         return mine, other.result()
 
     def ask(self, what: Callable[[Reader, Side], T]) -> tuple[T, T]:
-        """Ask both. What is lost on the way is tried again for two minutes. Raises `WindowError`."""
-        deadline = time.monotonic() + RETRY_SECONDS
+        """Ask both. What is lost on the way is tried again for a while. Raises `WindowError`."""
+        deadline = time.monotonic() + self._retry
         attempt = 0
         while True:
             try:
@@ -187,6 +189,7 @@ class Comparing:
         self._order = order
         self._mode: Mode = mode
         self._stop = Stop()
+        self._retry = pace.retry
         passes = _passes(pieces, pace, indexed=order.source_indexed)
         jobs = max(1, min(pace.jobs, len(passes)))
         # One for all: lanes that have ended leave their share to the others.
@@ -230,7 +233,7 @@ class Comparing:
             yield found
 
     def _lane(self) -> None:
-        ends = Ends(self._order, self._stop)
+        ends = Ends(self._order, self._stop, self._retry)
         try:
             while not self._stop.drain.is_set():
                 try:

@@ -14,7 +14,8 @@ from hyperfill.errors import UsageError
 from hyperfill.session import SECRET_KEYS, parse_conninfo
 from hyperfill.spec import Limits, Spec
 
-_RUN_ONLY = frozenset({"target", "jobs", "max_rate", "max_duration", "stall_timeout"})  # not for a single table
+# Not for a single table.
+_RUN_ONLY = frozenset({"target", "jobs", "max_rate", "max_duration", "stall_timeout", "retry_for"})
 _TABLE_ONLY = frozenset({"table", "hypertable", "end"})  # never shared
 _NOT_IN_A_FILE = frozenset({"config", "json"})
 

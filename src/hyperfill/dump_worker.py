@@ -27,6 +27,7 @@ from hyperfill.dialect import Dialect
 from hyperfill.dump_folder import Lock, Piece, cannot_write
 from hyperfill.errors import (
     RETRY_FEW_STATES,
+    RETRY_SECONDS,
     HyperfillError,
     Incomplete,
     RelationChanged,
@@ -41,7 +42,7 @@ from hyperfill.sql import query
 from hyperfill.survey import Axis
 from hyperfill.timeline import Span
 from hyperfill.window import check_identity, translate
-from hyperfill.worker import CANCEL, IGNORED, RETRY_SECONDS, Event
+from hyperfill.worker import CANCEL, IGNORED, Event
 
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _SAY_EVERY = 0.5  # seconds between two reports of how far a window is

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from hyperfill import worker
-from hyperfill.errors import HyperfillError
+from hyperfill.errors import RETRY_SECONDS, HyperfillError
 from hyperfill.relay import STALL_SECONDS
 from hyperfill.window import Order
 from hyperfill.worker import CANCEL, DRAIN, Event, Task
@@ -51,12 +51,13 @@ class Crew:
         jobs: int,
         bytes_per_second: float | None = None,
         stall: float | None = STALL_SECONDS,
+        retry: float = RETRY_SECONDS,
     ) -> None:
         # Not fork: libpq connections and the display's thread would be copied along.
         self._context = multiprocessing.get_context("spawn")
         self._orders = tuple(orders)
         self._rate = bytes_per_second / jobs if bytes_per_second else None
-        self._stall = stall
+        self._stall, self._retry = stall, retry
         self._replaced = 0
         self._cancelled: float | None = None
         self.draining = False
@@ -72,7 +73,7 @@ class Crew:
             raise HyperfillError(f"no worker process can be started: {self.shortage}")
 
     def _task(self, number: int) -> Any:
-        return Task(number, self._orders, self._rate, self._stall)
+        return Task(number, self._orders, self._rate, self._stall, self._retry)
 
     def _start(self, task: Any) -> Member:
         return self._launch(task, worker.main)

@@ -161,6 +161,8 @@ class Finding:
         return {k: v for k, v in self.__dict__.items() if v is not None}
 
 
+# How long what may go away by itself is tried again before it counts as failed.
+RETRY_SECONDS = 120.0
 # What goes away only when somebody does something about it, and may take hours: a run pauses and looks again.
 PAUSE_STATES = {
     "53100": "the disk is full",

@@ -14,6 +14,7 @@ from hyperfill.chunks import ChunkMaker
 from hyperfill.compressed import Guard
 from hyperfill.errors import (
     RETRY_FEW_STATES,
+    RETRY_SECONDS,
     HyperfillError,
     PoliciesOn,
     RelationChanged,
@@ -26,7 +27,7 @@ from hyperfill.loads import Batch
 from hyperfill.relay import Throttle
 from hyperfill.sampling import MANY, Rows, ordinals
 from hyperfill.window import CommitUnknown, rollback
-from hyperfill.worker import RETRY_SECONDS, Event, Stop, Task, Worker, as_window_error
+from hyperfill.worker import Event, Stop, Task, Worker, as_window_error
 
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 

@@ -140,7 +140,9 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
     observer.log(f"{one.prepared.table}: comparing {len(preparation.pieces):,} windows of about {rows:,} rows by hash")
     try:
         with ending():
-            one.before = verify(order, preparation.pieces, "hash", Pace(limits.jobs), observer, exact=True)
+            one.before = verify(
+                order, preparation.pieces, "hash", Pace(limits.jobs, retry=limits.retry), observer, exact=True
+            )
     finally:
         observer.stop()
     assert one.before is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from hyperfill.dialect import Dialect
+from hyperfill.errors import RETRY_SECONDS
 from hyperfill.policies import KINDS, Kind
 from hyperfill.relay import STALL_SECONDS
 
@@ -84,6 +85,7 @@ class Limits:
     jobs: int
     bytes_per_second: float | None = None
     seconds: float | None = None  # stop claiming windows after this time
+    retry: float = RETRY_SECONDS  # seconds for which a window, or a lost connection, is tried again
     stall: float | None = STALL_SECONDS  # seconds after which a server of which nothing comes is given up; None: never
 
 

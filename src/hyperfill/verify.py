@@ -198,7 +198,7 @@ def verify_moved(
     rate = None
     if limits.bytes_per_second and entry.bytes_copied:
         rate = max(1.0, limits.bytes_per_second * entry.rows_copied / entry.bytes_copied)
-    pace = Pace(limits.jobs, rate)
+    pace = Pace(limits.jobs, rate, limits.retry)
     rows = sum(piece.estimate for piece in pieces)
     _announce(observer, entry.source_relation, mode, (rows, rows), (len(pieces), len(windows)), pace)
     found = verify(
@@ -236,7 +236,7 @@ def verify(
     found = Verification(mode, order, total=len(pieces))
     suspects = _compare(found, order, pieces, pace, observer, seconds, note)
     if suspects:
-        _examine(found, order, suspects, exact, observer, note)
+        _examine(found, order, suspects, pace, exact, observer, note)
     found.seconds = time.monotonic() - started
     return found
 
@@ -289,6 +289,7 @@ def _examine(
     found: Verification,
     order: Order,
     suspects: Sequence[Compared],
+    pace: Pace,
     exact: bool,
     observer: Observer,
     note: Callable[[Sequence[Compared]], None] | None,
@@ -297,7 +298,7 @@ def _examine(
     observer.log(f"{len(suspects)} window{'s differ' if len(suspects) > 1 else ' differs'}: looking into "
                  + ("them" if len(suspects) > 1 else "it"), level="warning")  # fmt: skip
     stop = Stop()
-    ends = Ends(order, stop)
+    ends = Ends(order, stop, pace.retry)
     try:
         examiner = Examiner(ends, None if exact else _EXAMINED_ROWS)
         for number, suspect in enumerate(suspects):

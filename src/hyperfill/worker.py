@@ -25,6 +25,7 @@ from hyperfill.compressed import Guard
 from hyperfill.errors import (
     PAUSE_STATES,
     RETRY_FEW_STATES,
+    RETRY_SECONDS,
     HyperfillError,
     PoliciesOn,
     RelationChanged,
@@ -41,8 +42,6 @@ from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollb
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DRAIN, CANCEL = "drain", "cancel"
-# How long a window, or a lost connection, is tried again before it counts as failed.
-RETRY_SECONDS = 120.0
 _PAUSE_FIRST, _PAUSE_MOST = 2.0, 60.0  # seconds between two looks at a server that takes no rows
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _POLL = 0.3  # seconds between two looks at windows that others hold
@@ -57,6 +56,7 @@ class Task:
     orders: tuple[Order, ...]
     bytes_per_second: float | None = None
     stall: float | None = STALL_SECONDS
+    retry: float = RETRY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class Worker:
             return True
         count, since = attempts.get(window, (0, time.monotonic()))
         attempts[window] = (count + 1, since)
-        again = (error.transient and time.monotonic() - since < RETRY_SECONDS) or (
+        again = (error.transient and time.monotonic() - since < self._task.retry) or (
             error.sqlstate in RETRY_FEW_STATES and count + 1 < _FEW
         )
         if window:
@@ -332,7 +332,7 @@ class Worker:
 
     def _resolve(self, order: Order, window: int) -> bool:
         """Find out whether a COMMIT took effect whose answer was lost."""
-        deadline = time.monotonic() + RETRY_SECONDS
+        deadline = time.monotonic() + self._task.retry
         attempt = 0
         while True:
             try:

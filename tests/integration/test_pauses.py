@@ -79,9 +79,9 @@ def test_a_server_that_says_nothing_is_given_up(
     source_db: str, target_db: str, tmp_path: Path, stopped: list[int], side: str
 ) -> None:
     """Its connection is open, and its machine answers: no keepalive notices that."""
-    make_metrics(source_db, target_db, per_day=3000)
+    make_metrics(source_db, target_db, days=3, per_day=1500)
     # More than the buffers between both servers hold, or the source would be through before anybody looks.
-    scenes.execute(source_db, "UPDATE metrics SET note = repeat('x', 3000) WHERE time < '2024-01-10 12:00Z'")
+    scenes.execute(source_db, "UPDATE metrics SET note = repeat('x', 3000) ")
     asked = source_db if side == "source" else target_db
     running = Background.start(
         tmp_path, "run", *arguments(source_db, target_db, "--jobs", "1", "--max-rate", "5MB", "--stall-timeout", "2s")

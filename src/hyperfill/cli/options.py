@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from hyperfill.errors import UsageError
+from hyperfill.errors import RETRY_SECONDS, UsageError
 from hyperfill.policies import parse_kinds
 from hyperfill.quantities import parse_duration, parse_size
 from hyperfill.relay import STALL_SECONDS
@@ -140,6 +140,10 @@ class MoveOptions:
         Literal["hash", "count", "none"] | None,
         option("verify", "How run compares both sides after the last window, before it is done. Default: hash."),
     ] = None
+    retry_for: Annotated[
+        str | None,
+        option("retry-for", "Try a window, or a lost connection, again for so long before it fails. Default: 2m."),
+    ] = None
     stall_timeout: Annotated[
         str | None,
         option(
@@ -179,7 +183,7 @@ class MoveOptions:
         return build_limits(self.given())
 
 
-_LIMITS = ("jobs", "max_rate", "max_duration", "stall_timeout")
+_LIMITS = ("jobs", "max_rate", "max_duration", "stall_timeout", "retry_for")
 
 
 def build_spec(values: dict[str, Any]) -> Spec:
@@ -209,11 +213,12 @@ def build_limits(values: dict[str, Any]) -> Limits:
     jobs = values.get("jobs")
     if jobs is not None and not 1 <= jobs <= 256:
         raise UsageError(f"--jobs must be from 1 to 256, not {jobs}")
-    rate, seconds, stall = (values.get(name) for name in ("max_rate", "max_duration", "stall_timeout"))
+    rate, seconds, stall, retry = (values.get(name) for name in _LIMITS[1:])
     return Limits(
         jobs or default_jobs(),
         None if rate is None else _quantity("--max-rate", parse_size, rate),
         None if seconds is None else _quantity("--max-duration", parse_duration, seconds),
+        RETRY_SECONDS if retry is None else _quantity("--retry-for", parse_duration, retry),
         STALL_SECONDS if stall is None else _quantity("--stall-timeout", _or_never, stall),
     )
 

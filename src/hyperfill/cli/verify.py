@@ -52,7 +52,7 @@ def verify(options: MoveOptions, how: VerifyOptions) -> int:
         specs, limits = options.specs()
         try:
             reports = verify_tables(
-                specs, how.mode, Pace(limits.jobs, how.throttle), how.sample, watcher, limits.seconds
+                specs, how.mode, Pace(limits.jobs, how.throttle, limits.retry), how.sample, watcher, limits.seconds
             )
         finally:
             watcher.stop()
