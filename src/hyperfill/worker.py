@@ -318,6 +318,9 @@ class Worker:
         self._paused = min(_PAUSE_MOST, self._paused * 2) if self._paused else _PAUSE_FIRST
         text = f"{error.server}: {PAUSE_STATES[str(error.sqlstate)]}: paused, looking again in {self._paused:.0f} s"
         self._tell(Event("waiting", self._task.number, order.backfill, text=f"{text} ({first_line(error)})"))
+        # A session that began while its database was read-only stays so.
+        self._close(self._target)
+        self._target = None
         self._stop.drain.wait(self._paused)
 
     def _record(self, order: Order, window: int, error: WindowError, *, final: bool) -> None:

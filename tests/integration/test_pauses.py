@@ -50,6 +50,27 @@ def test_a_server_that_becomes_read_only_is_waited_for(
     scenes.assert_equal_below(source_db, target_db)
 
 
+def test_sessions_that_began_read_only_are_replaced(source_db: str, target_db: str, tmp_path: Path) -> None:
+    make_metrics(source_db, target_db)
+    running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--jobs", "2", "--max-rate", "15kB"))
+    name = scenes.scalar(target_db, "SELECT quote_ident(current_database())")
+    workers = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name ~ '^hyperfill/[0-9]'"
+    )
+    try:
+        until(lambda: scenes.windows_done(target_db) >= 2, 60, "some windows")
+        scenes.execute(target_db, f"ALTER DATABASE {name} SET default_transaction_read_only = on", workers)
+        until(lambda: "paused, looking again" in running.stderr, 60, "the pause")
+        with psycopg.connect(target_db, autocommit=True) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert running.wait(90) == 0, running.stderr
+    finally:
+        running.end()
+    scenes.assert_equal_below(source_db, target_db)
+
+
 def test_a_pause_ends_with_the_first_signal(servers: Servers, source_db: str, target_db: str, tmp_path: Path) -> None:
     make_metrics(source_db, target_db)
     running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--max-rate", "15kB"))
