@@ -30,6 +30,9 @@ $(DATA): $(STAMP) requirements-demo.lock
 		--use-pep517 --no-build-isolation -r requirements-demo.lock
 	@touch $@
 
+# The tests start the command a thousand times: what Python has compiled it may keep, whoever told it otherwise.
+test test-next faults: export PYTHONDONTWRITEBYTECODE =
+
 demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
 
