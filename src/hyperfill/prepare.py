@@ -29,7 +29,7 @@ from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
 from hyperfill.spec import Spec
-from hyperfill.survey import Axis, Survey, occupied_cells, survey
+from hyperfill.survey import Axis, Survey, first_row, occupied_cells, survey
 from hyperfill.timeline import Span
 from hyperfill.window import Order
 
@@ -183,7 +183,7 @@ class ServerPreparation(Preparation[Spec]):
             self.plan(source, here, axis, hypertable, span, step)
             spans = [w.span for w in result.windows if w.occupied]
             self.look(lambda: result.shape.foresee(target, hypertable, spans if spec.refresh_caggs else []))
-        self.look(lambda: self.retention(target, hypertable, span))
+        self.look(lambda: self.retention(target, hypertable, span, lambda: first_row(source, axis, span)))
         self.look(lambda: self.source_retention(source, here, subject.relation, axis, span))
 
     def find(self, target: Connection, prepared: Prepared) -> ledger.Entry | None:
@@ -272,7 +272,7 @@ class ServerPreparation(Preparation[Spec]):
         )
         if found is None:
             return
-        occupied = occupied_cells(source, found, grid)
+        occupied = result.cells = occupied_cells(source, found, grid)
         if result.order is not None and not found.indexed:
             lowers = frozenset(cell.lower for cell in occupied if cell.lower is not None)
             result.order = replace(result.order, source_indexed=False, occupied=lowers)

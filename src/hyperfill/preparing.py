@@ -38,6 +38,7 @@ class Prepared:
     windows: list[PlannedWindow] = field(default_factory=list)
     entry: ledger.Entry | None = None
     time_type: TimeType | None = None
+    cells: list[Span] = field(default_factory=list)  # of the target's grid, in which the source may have rows
     missing_chunks: int = 0
     overlap_rows: int = 0
     overlap_exact: bool = True
@@ -113,14 +114,23 @@ class Preparation(Generic[S]):
         self.result.policies = preflight_policies.read(target, hypertable.relation.oid, refused_ok=True)
         return preflight_policies.check(self.result.policies, self.spec, server.user)
 
-    def retention(self, target: Connection, hypertable: Hypertable, span: Span) -> list[Finding]:
-        """Also of a backfill that goes on: the cutoff moves."""
+    def retention(
+        self, target: Connection, hypertable: Hypertable, span: Span, first: Callable[[], int | None] = lambda: None
+    ) -> list[Finding]:
+        """Also of a backfill that goes on: the cutoff moves. `first`: where the source's rows begin, if known."""
         result, entry = self.result, self.result.entry
         if entry is not None and entry.finished:
             return []
-        occupied = [w.span for w in result.windows if w.occupied and w.estimate]
+        # Windows of a source without an index reach over stretches without rows: where those are is known better.
+        occupied = result.cells or [w.span for w in result.windows if w.occupied and w.estimate]
         if entry is not None:
             occupied = ledger.occupied(target, entry.id, hypertable.time_type)
+        if any(window.lower is None for window in occupied):
+            begin = first()
+            occupied = [
+                Span(begin, w.upper) if w.lower is None and begin is not None and begin < w.upper else w
+                for w in occupied
+            ]
         return preflight_policies.retention(target, result.policies, hypertable, span, occupied, self.spec)
 
     def read_target(self, target: Connection, server: Server, name: str, option: str) -> Hypertable:

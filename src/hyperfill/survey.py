@@ -98,9 +98,7 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
     scan_bytes = 0 if chunks is not None else scanned(connection, bare, span)
     indexed = scan_bytes == 0
     if indexed:
-        first = _ordinal(
-            axis, connection.execute(bare.compose("survey/first", range=bare.condition(span, finite=True))).fetchone()
-        )
+        first = first_row(connection, axis, span)
         last = _ordinal(
             axis, connection.execute(bare.compose("survey/last", range=bare.condition(span, finite=True))).fetchone()
         )
@@ -114,6 +112,14 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
     if first is not None and last is not None:
         density = Density(_bins(connection, bare, span, first, last, chunks))
     return Survey(axis, span, first, last, indexed, scan_bytes, everything or heap, density, chunks, numbers, interval)
+
+
+def first_row(connection: Connection, axis: Axis, span: Span) -> int | None:
+    """Where the rows of a span begin, those at -infinity left out; None if there are none. Without an index: a scan."""
+    bare = Axis(axis.relation, axis.column, axis.time_type)
+    return _ordinal(
+        axis, connection.execute(bare.compose("survey/first", range=bare.condition(span, finite=True))).fetchone()
+    )
 
 
 def _ordinal(axis: Axis, row: tuple[Any, ...] | None) -> int | None:

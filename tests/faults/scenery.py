@@ -99,9 +99,6 @@ def choose(rng: random.Random, seed: int, source: str, target: str, *, policies:
     options += ["--max-rate", f"{max(20, int(rows * 0.075 / seconds))}kB", "--order", rng.choice(["oldest", "newest"])]
     if not indexed:
         options.append("--allow-seqscan")
-        if policies:
-            # Without an index the first window with rows reaches down to -infinity, where any retention would drop it.
-            options.append("--accept-retention")
     kind = rng.choice(["plain", "partitioned", "hypertable"])
     key = rng.choice([None, None, "(time, n)", "(n, time, device)"])
     integer = rng.random() < 0.35
