@@ -42,7 +42,8 @@ test: lint $(DATA) ## lint, then all tests on embedded servers
 test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
 	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PYTEST_ARGS)
 
-faults: $(STAMP) ## rounds of random faults, ROUNDS=50 of them, from SEED on if that is given
+faults: $(STAMP) ## tests that take minutes, then ROUNDS=50 rounds of random faults, from SEED on if that is given
+	HYPERFILL_TEST_LONG=1 $(BIN)/pytest -m long
 	$(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff and mypy --strict

@@ -27,10 +27,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the community edition, unless HYPERFILL_TEST_COMMUNITY says that it is there."""
-    if os.environ.get("HYPERFILL_TEST_COMMUNITY"):
-        return
-    skip = pytest.mark.skip(reason="HYPERFILL_TEST_COMMUNITY is not set")
-    for item in items:
-        if item.get_closest_marker("community"):
-            item.add_marker(skip)
+    """Skip what needs something that is not there: the community edition of TimescaleDB, or much time."""
+    for name, variable in (("community", "HYPERFILL_TEST_COMMUNITY"), ("long", "HYPERFILL_TEST_LONG")):
+        if os.environ.get(variable):
+            continue
+        skip = pytest.mark.skip(reason=f"{variable} is not set")
+        for item in items:
+            if item.get_closest_marker(name):
+                item.add_marker(skip)

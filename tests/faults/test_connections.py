@@ -177,8 +177,8 @@ def gone(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield {name: (*found, now) for name, *found in zip(names, sites, runs, strict=True)}  # type: ignore[misc]
 
 
-def test_a_closed_port_is_tried_again(gone: Gone, silences: object) -> None:
-    """The first test: it makes what needs a minute begin now."""
+def test_a_closed_port_is_tried_again(gone: Gone) -> None:
+    """The first test: it makes what needs half a minute begin now."""
     for name in ("source", "target"):
         _, run, _ = gone[name]
         until(lambda run=run: "trying again" in run.stderr, 20, "a retry")  # type: ignore[misc]
@@ -417,6 +417,7 @@ def silences(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield {name: (site, pool.submit(endure, site, SILENCES[name])) for name, site in sites.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SILENCES)
 def test_silence(silences: Silences, name: str) -> None:
     site, waited = silences[name]
@@ -442,6 +443,7 @@ STALLS: list[tuple[Side, str]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("side", "moment"), STALLS)
 def test_a_stall(site: Site, side: Side, moment: str) -> None:
     origin, kind, where = (TARGET if side == "target" else SOURCE)[moment]

@@ -95,6 +95,7 @@ def stopped(servers: Servers) -> Iterator[list[int]]:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_server_that_says_nothing_is_given_up(
     source_db: str, target_db: str, tmp_path: Path, stopped: list[int], side: str
