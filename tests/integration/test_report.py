@@ -196,7 +196,7 @@ def test_repairs_are_listed_and_count(pair: Pair, moved: int, tmp_path: Path) ->
     )
     pair.on_target(
         "INSERT INTO hyperfill.windows SELECT "
-        f"{repair}, 1, lower, upper, 0, 'done', 1, 24, 24, 99, now(), clock_timestamp(), NULL"
+        f"{repair}, 1, lower, upper, 0, 'done', 1, NULL, 24, 24, 99, now(), clock_timestamp(), NULL"
         " FROM hyperfill.windows WHERE id = 2",
         "UPDATE hyperfill.comparisons SET equal = false, target_hash = 1 WHERE window_id = 2",
     )
@@ -236,7 +236,7 @@ def test_many_windows(pair: Pair, moved: int, tmp_path: Path) -> None:
         f"DELETE FROM hyperfill.windows WHERE backfill_id = {moved}",
         "INSERT INTO hyperfill.windows SELECT "
         f"{moved}, i, ('2024-01-01Z'::timestamptz + (i - 1) * interval '1 minute')::text,"
-        " ('2024-01-01Z'::timestamptz + i * interval '1 minute')::text, 1, 'done', 1, (i = 5000)::int, 10, 100,"
+        " ('2024-01-01Z'::timestamptz + i * interval '1 minute')::text, 1, 'done', 1, NULL, (i = 5000)::int, 10, 100,"
         " '2024-06-01Z'::timestamptz + i * interval '1 second', '2024-06-01Z'::timestamptz + i * interval '1 second'"
         " + interval '1500 ms', NULL FROM generate_series(1, 6000) AS i",
     )
