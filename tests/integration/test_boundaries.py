@@ -319,7 +319,8 @@ def test_no_statement_has_an_inclusive_end() -> None:
     assert len(statements) > 20
     for path, text in statements.items():
         code = "\n".join(line.split("--", 1)[0] for line in text.splitlines())
-        assert not re.search(r"\bbetween\b", code, re.IGNORECASE), path
+        # What a window function looks at is no range of times.
+        assert not re.search(r"(?<!\brows )\bbetween\b", code, re.IGNORECASE), path
         assert "<=" not in code, path
 
 

@@ -112,9 +112,14 @@ def test_unfinished_ones(hyperfill: Hyperfill, source_db: str, target_db: str) -
 
 
 def test_while_it_runs(hyperfill: Hyperfill, source_db: str, target_db: str, running: Background) -> None:
-    [one] = status(hyperfill, target_db)["backfills"]
+    def looked() -> dict[str, Any] | None:
+        """Both workers in their windows, seen by the command and by ourselves: two looks at a run that goes on."""
+        [found] = status(hyperfill, target_db)["backfills"]
+        same = {w["pid"] for w in found["workers"]} == {pid for pid, *_ in status_rows(target_db)}
+        return found if same and len(found["workers"]) == 2 else None
+
+    one = until(looked, 20, "both workers to be seen")
     assert (one["state"], one["windows"]["done"] < 2, one["finished_at"]) == ("incomplete", True, None)
-    assert {w["pid"] for w in one["workers"]} == {pid for pid, *_ in status_rows(target_db)}
     assert len({w["window"] for w in one["workers"]}) == 2
     assert all(w["seconds"] >= 0 and w["client"].startswith("127.0.0.1") for w in one["workers"])
     human = hyperfill("status", "--target", target_db)
