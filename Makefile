@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DATA   := $(VENV)/.data
 PYTEST_ARGS ?=
+# Each process of pytest has servers of its own, and a test waits about as long as it works.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 PYTHON ?=
 ROUNDS ?= 50
 
@@ -37,10 +39,10 @@ demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
 
 test: lint $(DATA) ## lint, then all tests on embedded servers
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
-	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PYTEST_ARGS)
+	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
 
 faults: $(STAMP) ## tests that take minutes, then ROUNDS=50 rounds of random faults, from SEED on if that is given
 	HYPERFILL_TEST_LONG=1 $(BIN)/pytest -m long
