@@ -5,6 +5,7 @@ A signal must have its exit code from the first moment on, also while modules ar
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -24,12 +25,28 @@ def _leave(signum: int, _: FrameType | None) -> None:
     raise _Left(signum)
 
 
+def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python has printed and forgotten otherwise.
+
+    Python does so in destructors and callbacks, of which an import alone has hundreds.
+    """
+    signum = getattr(unraisable.exc_value, "signum", None)
+    if not isinstance(unraisable.exc_value, _Left | KeyboardInterrupt) or signum is None:
+        sys.__unraisablehook__(unraisable)
+        return
+    import threading
+
+    # Not here: what the handler raises inside of this hook would be forgotten as well.
+    threading.Timer(0.01, os.kill, (os.getpid(), signum)).start()
+
+
 def main() -> None:
     """Run the command line. Every way out has an exit code; docs/exit-codes.md lists them."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup starts us with SIGHUP ignored, and means it.
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _leave)
+    sys.unraisablehook = _swallowed
     arguments = sys.argv[1:]
     try:
         from hyperfill.cli import invoke

@@ -14,7 +14,7 @@ _HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Counts signals while it is installed. Outside of `deferred()` a signal raises `Interrupted` at once."""
+    """While it is installed, a signal raises `Interrupted` at once; inside of `deferred()` it is counted instead."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,13 +42,14 @@ class Signals:
         os.close(self._write)
 
     def _hear(self, signum: int, _: FrameType | None) -> None:
-        self.count += 1
         if self.signum is None:
             self.signum = signum
+        if not self._deferred:
+            # Not counted: it ends what runs, or it comes again (`__main__._swallowed`) and would count twice.
+            raise Interrupted(signum)
+        self.count += 1
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, b"!")
-        if not self._deferred:
-            raise Interrupted(signum)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

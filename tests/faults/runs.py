@@ -69,7 +69,8 @@ class Run(Background):
 
     def problems(self) -> list[str]:
         """What is wrong with how it ended, its exit code apart."""
-        found = [f"it said {w!r}" for w in ("Traceback", "this is a defect", "unexpected ") if w in self.stderr]
+        bad = [w for w in ("Traceback", "this is a defect", "unexpected ") if w in self.stderr]
+        found = [f"it said {w!r}: ...{self.stderr[max(0, self.stderr.index(w) - 300) :][:1500]}" for w in bad]
         found += [f"it left {name}" for name in self.litter()]
         code = self.process.returncode
         if code >= 0 and (self.listening or code != 130):
