@@ -120,6 +120,18 @@ class ServerPreparation(Preparation[Spec]):
         """Read the bounds as soon as their type is known, whatever else is wrong."""
         self.span = self.attempt("bound", lambda: self.read_span(target, hypertable, self.spec.end))
 
+    def cut(self, hypertable: Hypertable) -> tuple[Span, int | None]:
+        """The range, and the longest window that was asked for. Of an empty range nothing else needs a look.
+
+        Raises `Stop` where the bounds are none.
+        """
+        length, span = self.spec.window, self.span
+        step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
+        if span is None:
+            raise Stop
+        self.result.empty = span.is_empty and not self.result.errors
+        return span, step
+
     def target_rights(self, target: Connection, hypertable: Hypertable, axis: Axis) -> None:
         found = preflight_rights.target_rights(target, hypertable) if self.writes else None
         self.note(found if found is not None else preflight_rights.read_rights(target, axis, "target"))
@@ -151,13 +163,8 @@ class ServerPreparation(Preparation[Spec]):
         here, there, hypertable, axis = subject.source, subject.target, subject.hypertable, subject.axis
         found_triggers, triggers = preflight_rights.triggers_and_keys(target, hypertable, spec.replace)
         self.note([f for f in found_triggers if f.code != "triggers" or spec.triggers == "fire"])
-        span = self.span
-        length = spec.window
-        step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
-        if span is None:
-            raise Stop
+        span, step = self.cut(hypertable)
         if span.is_empty:
-            result.empty = not result.errors
             return
         # Whatever else is wrong: each of these needs only what it is given, and finds more.
         self.look(lambda: preflight.completion_point((source, target), here, hypertable.time_type, span.upper))

@@ -9,6 +9,7 @@ import psycopg
 from hyperfill import catalog, comparisons, ledger, preflight, preflight_rows
 from hyperfill.comparing import Piece
 from hyperfill.errors import Finding, Refused
+from hyperfill.existing import SPLIT
 from hyperfill.prepare import ServerPreparation, Subject
 from hyperfill.preparing import Prepared, Stop
 from hyperfill.quantities import human_bytes
@@ -16,8 +17,6 @@ from hyperfill.session import Connection
 from hyperfill.spec import Spec
 from hyperfill.survey import Axis, Survey, estimate, scanned
 from hyperfill.timeline import Span
-
-_SPLIT = frozenset({"window", "max_window_rows"})
 
 
 @dataclass
@@ -40,15 +39,11 @@ class VerifyPreparation(ServerPreparation):
         self.found = Comparison(self.result)
 
     def check(self, source: Connection, target: Connection) -> None:
-        spec, result = self.spec, self.result
+        result = self.result
         subject = self.identify(source, target)
-        here, hypertable, axis, span = subject.source, subject.hypertable, subject.axis, self.span
-        length = spec.window
-        step = self.attempt("window", lambda: hypertable.time_type.step(length)) if length else None
-        if span is None:
-            raise Stop
+        here, hypertable, axis = subject.source, subject.hypertable, subject.axis
+        span, step = self.cut(hypertable)
         if span.is_empty:
-            result.empty = not result.errors
             return
         self.look(lambda: preflight.completion_point((source, target), here, hypertable.time_type, span.upper))
         time = subject.relation.column(axis.column)
@@ -79,7 +74,7 @@ class VerifyPreparation(ServerPreparation):
             return []
         definition = self.result.definition
         assert definition is not None and self.result.time_type is not None
-        mine = [e for e in entries if e.kind == "run" and e.differences(definition).keys() <= _SPLIT]
+        mine = [e for e in entries if e.kind == "run" and e.differences(definition).keys() <= SPLIT]
         if not mine:
             return []
         entry = self.result.entry = mine[-1]
