@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from hyperfill import __version__
 from hyperfill.cli.dump import DumpOptions
 from hyperfill.cli.load import LoadOptions
-from hyperfill.cli.options import Json, MoveOptions, Target, require_target
+from hyperfill.cli.options import Json, MoveOptions, Target, option, require_target
 from hyperfill.cli.output import print_error, say
 from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
@@ -35,9 +35,7 @@ app = App(
 def run(
     *,
     options: MoveOptions | None = None,
-    dry_run: Annotated[
-        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="The same as plan.", negative="")
-    ] = False,
+    dry_run: Annotated[bool, option("dry-run", "The same as plan.", negative="")] = False,
 ) -> int:
     """Backfill a table: all of [start, end), exactly once. The same command resumes it after any interruption."""
     from hyperfill.cli import move
@@ -66,9 +64,7 @@ def verify(*, options: MoveOptions | None = None, how: VerifyOptions | None = No
 def repair(
     *,
     options: MoveOptions | None = None,
-    dry_run: Annotated[
-        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="Only say what it would do.", negative="")
-    ] = False,
+    dry_run: Annotated[bool, option("dry-run", "Only say what it would do.", negative="")] = False,
 ) -> int:
     """Make the target equal to the source: compare, move again the windows that differ, compare those."""
     from hyperfill.cli.repair import repair as carry_out
@@ -81,9 +77,7 @@ def load(
     # "-" is standard input. What else begins with a hyphen is looked at afterwards.
     *files: Annotated[str, Parameter(allow_leading_hyphen=True)],
     options: LoadOptions | None = None,
-    dry_run: Annotated[
-        bool, Parameter(name="--dry-run", env_var="HYPERFILL_DRY_RUN", help="Show what it would do.", negative="")
-    ] = False,
+    dry_run: Annotated[bool, option("dry-run", "Show what it would do.", negative="")] = False,
 ) -> int:
     """Load CSV files, or the folder of a dump, into a hypertable, exactly once. The same command resumes it.
 
@@ -108,18 +102,8 @@ def status(
     *,
     target: Target = None,
     json: Json = False,
-    watch: Annotated[
-        bool,
-        Parameter(
-            name="--watch", env_var="HYPERFILL_WATCH", help="Look again every second until all is done.", negative=""
-        ),
-    ] = False,
-    config: Annotated[
-        str | None,
-        Parameter(
-            name="--config", env_var="HYPERFILL_CONFIG", help="Only the tables of this TOML file, and its target."
-        ),
-    ] = None,
+    watch: Annotated[bool, option("watch", "Look again every second until all is done.", negative="")] = False,
+    config: Annotated[str | None, option("config", "Only the tables of this TOML file, and its target.")] = None,
 ) -> int:
     """Show the backfills of a target: how far they are, who works on them."""
     from hyperfill.cli import ledger_commands
@@ -139,12 +123,8 @@ def status(
 def clean(
     *,
     target: Target = None,
-    backfill: Annotated[
-        int | None, Parameter(name="--backfill", env_var="HYPERFILL_BACKFILL", help="Only this one.")
-    ] = None,
-    force: Annotated[
-        bool, Parameter(name="--force", env_var="HYPERFILL_FORCE", help="Unfinished ones as well.", negative="")
-    ] = False,
+    backfill: Annotated[int | None, option("backfill", "Only this one.")] = None,
+    force: Annotated[bool, option("force", "Unfinished ones as well.", negative="")] = False,
 ) -> int:
     """Remove finished backfills from the ledger. The rows they moved stay."""
     from hyperfill.cli import ledger_commands
@@ -172,14 +152,8 @@ def suggest_end(*, options: SuggestOptions | None = None) -> int:
 def report(
     *,
     target: Target = None,
-    backfill: Annotated[
-        int | None,
-        Parameter(name="--backfill", env_var="HYPERFILL_BACKFILL", help="Its id, as hyperfill status shows it."),
-    ] = None,
-    out: Annotated[
-        str | None,
-        Parameter(name="--out", env_var="HYPERFILL_OUT", help="The file to write: it ends in .html, .md or .json."),
-    ] = None,
+    backfill: Annotated[int | None, option("backfill", "Its id, as hyperfill status shows it.")] = None,
+    out: Annotated[str | None, option("out", "The file to write: it ends in .html, .md or .json.")] = None,
 ) -> int:
     """Write what a backfill did into a file: a page to sign off and print, Markdown, or JSON with every window."""
     from hyperfill.cli.report import write

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
-from hyperfill.cli.options import Json, build_limits, option
+from hyperfill.cli.options import (
+    AllowSeqscan,
+    Jobs,
+    Json,
+    MaxRate,
+    MaxWindowRows,
+    SkipUnstorable,
+    Source,
+    Start,
+    Table,
+    Window,
+    build_limits,
+    option,
+)
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.errors import Finding, UsageError
 from hyperfill.quantities import duration, human_bytes
@@ -26,21 +39,12 @@ if TYPE_CHECKING:
 class DumpOptions:
     """Options of dump."""
 
-    source: Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")] = None
-    table: Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
-        None
-    )
+    source: Source = None
+    table: Table = None
     out: Annotated[
         str | None, option("out", "The folder to write: an empty one, or one that is not there; or to go on with.")
     ] = None
-    start: Annotated[
-        str | None,
-        option(
-            "start",
-            "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
-            allow_leading_hyphen=True,
-        ),
-    ] = None
+    start: Start = None
     end: Annotated[
         str | None,
         option(
@@ -60,25 +64,15 @@ class DumpOptions:
     source_time_column: Annotated[
         str | None, option("source-time-column", "The same as --time-column, under its name in run.")
     ] = None
-    window: Annotated[
-        str | None, option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
-    ] = None
-    max_window_rows: Annotated[
-        int | None, option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
-    ] = None
+    window: Window = None
+    max_window_rows: MaxWindowRows = None
     compress: Annotated[
         Literal["zstd", "gzip", "none"] | None, option("compress", "How files are compressed. Default: zstd.")
     ] = None
-    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
-    max_rate: Annotated[
-        str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
-    ] = None
-    allow_seqscan: Annotated[
-        bool, option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative="")
-    ] = False
-    skip_unstorable: Annotated[
-        bool, option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative="")
-    ] = False
+    jobs: Jobs = None
+    max_rate: MaxRate = None
+    allow_seqscan: AllowSeqscan = False
+    skip_unstorable: SkipUnstorable = False
     accept_retention: Annotated[
         bool,
         option(
@@ -123,8 +117,8 @@ class DumpOptions:
             window=self.window,
             max_window_rows=self.max_window_rows,
             where=self.where,
-            allow_seqscan=self.allow_seqscan,
-            skip_unstorable=self.skip_unstorable,
+            allow_seqscan=bool(self.allow_seqscan),
+            skip_unstorable=bool(self.skip_unstorable),
             accept_retention=self.accept_retention,
         )
         return DumpSpec(spec, Path(self.out), self.compress or "zstd")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from hyperfill.cli.options import Json, Target, _quantity, build_limits, option, require_target
+from hyperfill.cli.options import (
+    AcceptRetention,
+    Jobs,
+    Json,
+    Target,
+    Triggers,
+    build_limits,
+    option,
+    quantity,
+    require_target,
+)
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.dialect import Dialect
 from hyperfill.errors import Refused, UsageError
@@ -35,8 +45,7 @@ class LoadOptions:
     target: Target = None
     hypertable: Annotated[str | None, option("hypertable", "SCHEMA.TABLE on the target, quoted as in SQL.")] = None
     start: Annotated[
-        str | None,
-        option("start", "Lower bound of the range, inclusive. Needs --end.", allow_leading_hyphen=True),
+        str | None, option("start", "Lower bound of the range, inclusive. Needs --end.", allow_leading_hyphen=True)
     ] = None
     end: Annotated[
         str | None,
@@ -54,8 +63,7 @@ class LoadOptions:
         str | None, option("columns", "The columns of files without a header: A,B, quoted as in SQL. Default: all.")
     ] = None
     map: Annotated[
-        str | None,
-        option("map", "Names in the header and the target's columns: csv:db,csv2:db2, or a JSON object."),
+        str | None, option("map", "Names in the header and the target's columns: csv:db,csv2:db2, or a JSON object.")
     ] = None
     delimiter: Annotated[
         str | None, option("delimiter", "Between fields; tab or \\t for a tabulator.", allow_leading_hyphen=True)
@@ -87,8 +95,7 @@ class LoadOptions:
         int | None, option("max-rejects", "Go on without rows that the target does not take, up to so many.")
     ] = None
     rejects: Annotated[
-        Path | None,
-        option("rejects", "Write rejected rows with place and reason here, and as they were to FILE.rows."),
+        Path | None, option("rejects", "Write rejected rows with place and reason here, and as they were to FILE.rows.")
     ] = None
     encode: Annotated[
         Literal["auto", "client", "server"] | None,
@@ -96,7 +103,7 @@ class LoadOptions:
             "encode", "Who reads the values of CSV: the client where it can (needs hyperfill[arrow]), or the server."
         ),
     ] = None
-    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
+    jobs: Jobs = None
     batch_size: Annotated[
         str | None, option("batch-size", "Bytes of a file that are one transaction, e.g. 32MB. Default: 8MiB.")
     ] = None
@@ -113,23 +120,16 @@ class LoadOptions:
         bool | None, option("sync-sequences", "Move sequences behind loaded columns forward at the end.", negative="")
     ] = None
     hold: Annotated[
-        str | None,
-        option("hold", "Policies to turn off meanwhile: compression, retention, refresh, reorder, or none."),
+        str | None, option("hold", "Policies to turn off meanwhile: compression, retention, refresh, reorder, or none.")
     ] = None
-    accept_retention: Annotated[
-        bool | None,
-        option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
-    ] = None
+    accept_retention: AcceptRetention = None
     recompress: Annotated[
         bool | None, option("recompress", "Compress chunks again that were compressed before. Default: yes.")
     ] = None
     refresh_caggs: Annotated[
         bool | None, option("refresh-caggs", "Refresh the continuous aggregates of what was loaded. Default: yes.")
     ] = None
-    triggers: Annotated[
-        Literal["fire", "off"] | None,
-        option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
-    ] = None
+    triggers: Triggers = None
     max_rate: Annotated[
         str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the target.")
     ] = None
@@ -160,7 +160,7 @@ class LoadOptions:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative, and is {value}")
         if self.rejects is not None and not self.max_rejects:
             raise UsageError("--rejects needs --max-rejects: how many rows may be left out")
-        size = _quantity("--batch-size", parse_size, self.batch_size) if self.batch_size else 8 << 20
+        size = quantity("--batch-size", parse_size, self.batch_size) if self.batch_size else 8 << 20
         names = "again replace sync_sequences accept_retention recompress refresh_caggs triggers"
         plain = "start end columns outside on_conflict encode time_zone skip_lines limit max_rejects rejects"
         return LoadSpec(

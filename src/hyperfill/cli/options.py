@@ -27,6 +27,48 @@ Target = Annotated[
     str | None, option("target", "Conninfo of the target: a URI, key=value pairs, a service, PG* variables.")
 ]
 Json = Annotated[bool, option("json", "Print one JSON object on stdout; everything else goes to stderr.", negative="")]
+Source = Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")]
+Table = Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")]
+Hypertable = Annotated[
+    str | None, option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
+]
+Start = Annotated[
+    str | None,
+    option(
+        "start",
+        "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
+        allow_leading_hyphen=True,
+    ),
+]
+SourceTimeColumn = Annotated[
+    str | None, option("source-time-column", "The source's time column, if it has another name.")
+]
+Jobs = Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")]
+Window = Annotated[
+    str | None, option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
+]
+MaxWindowRows = Annotated[
+    int | None, option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
+]
+MaxRate = Annotated[
+    str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
+]
+AllowSeqscan = Annotated[
+    bool | None,
+    option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative=""),
+]
+SkipUnstorable = Annotated[
+    bool | None,
+    option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative=""),
+]
+AcceptRetention = Annotated[
+    bool | None,
+    option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
+]
+Triggers = Annotated[
+    Literal["fire", "off"] | None,
+    option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
+]
 
 
 @Parameter(name="*")
@@ -34,22 +76,11 @@ Json = Annotated[bool, option("json", "Print one JSON object on stdout; everythi
 class MoveOptions:
     """Options of run, plan, verify and repair."""
 
-    source: Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")] = None
+    source: Source = None
     target: Target = None
-    table: Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
-        None
-    )
-    hypertable: Annotated[
-        str | None, option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
-    ] = None
-    start: Annotated[
-        str | None,
-        option(
-            "start",
-            "Lower bound, inclusive, in the type of the time column. Default: -infinity.",
-            allow_leading_hyphen=True,
-        ),
-    ] = None
+    table: Table = None
+    hypertable: Hypertable = None
+    start: Start = None
     end: Annotated[
         str | None,
         option(
@@ -62,25 +93,17 @@ class MoveOptions:
         str | None,
         option("time-column", "The hypertable's time column; a check only, it is known from the hypertable."),
     ] = None
-    source_time_column: Annotated[
-        str | None, option("source-time-column", "The source's time column, if it has another name.")
-    ] = None
+    source_time_column: SourceTimeColumn = None
     columns: Annotated[str | None, option("columns", "Columns to move, by their target names: A,B. Default: all.")] = (
         None
     )
-    jobs: Annotated[int | None, option("jobs", "Worker processes. Default: one for each core, at most 8.")] = None
-    window: Annotated[
-        str | None, option("window", "Largest window: an interval such as '6 hours', or an integer. Default: a chunk.")
-    ] = None
-    max_window_rows: Annotated[
-        int | None, option("max-window-rows", "Split chunks into windows of about this many rows. Default: 1000000.")
-    ] = None
+    jobs: Jobs = None
+    window: Window = None
+    max_window_rows: MaxWindowRows = None
     order: Annotated[
         Literal["oldest", "newest"] | None, option("order", "Which windows come first. Default: oldest.")
     ] = None
-    max_rate: Annotated[
-        str | None, option("max-rate", "Bytes per second over all workers, e.g. 20MB, to spare the source.")
-    ] = None
+    max_rate: MaxRate = None
     where: Annotated[
         str | None,
         option(
@@ -96,14 +119,8 @@ class MoveOptions:
         ),
     ] = None
     again: Annotated[bool | None, option("again", "Move a finished backfill anew.", negative="")] = None
-    allow_seqscan: Annotated[
-        bool | None,
-        option("allow-seqscan", "Go on although the source is scanned anew for every window.", negative=""),
-    ] = None
-    skip_unstorable: Annotated[
-        bool | None,
-        option("skip-unstorable", "Leave out rows at -infinity, which no hypertable can hold.", negative=""),
-    ] = None
+    allow_seqscan: AllowSeqscan = None
+    skip_unstorable: SkipUnstorable = None
     sync_sequences: Annotated[
         bool | None, option("sync-sequences", "Move sequences behind moved columns forward at the end.", negative="")
     ] = None
@@ -114,10 +131,7 @@ class MoveOptions:
             "Policies to turn off meanwhile: compression, retention, refresh, reorder (default: all four), or none.",
         ),
     ] = None
-    accept_retention: Annotated[
-        bool | None,
-        option("accept-retention", "Go on although a retention policy will drop part of the range.", negative=""),
-    ] = None
+    accept_retention: AcceptRetention = None
     recompress: Annotated[
         bool | None,
         option(
@@ -128,10 +142,7 @@ class MoveOptions:
         bool | None,
         option("refresh-caggs", "Refresh the continuous aggregates of what was moved, at every level. Default: yes."),
     ] = None
-    triggers: Annotated[
-        Literal["fire", "off"] | None,
-        option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
-    ] = None
+    triggers: Triggers = None
     max_duration: Annotated[
         str | None,
         option("max-duration", "Start no window after this time, e.g. 90m or 6h; exit code 4 if some are left."),
@@ -216,10 +227,10 @@ def build_limits(values: dict[str, Any]) -> Limits:
     rate, seconds, stall, retry = (values.get(name) for name in _LIMITS[1:])
     return Limits(
         jobs or default_jobs(),
-        None if rate is None else _quantity("--max-rate", parse_size, rate),
-        None if seconds is None else _quantity("--max-duration", parse_duration, seconds),
-        RETRY_SECONDS if retry is None else _quantity("--retry-for", parse_duration, retry),
-        STALL_SECONDS if stall is None else _quantity("--stall-timeout", _or_never, stall),
+        None if rate is None else quantity("--max-rate", parse_size, rate),
+        None if seconds is None else quantity("--max-duration", parse_duration, seconds),
+        RETRY_SECONDS if retry is None else quantity("--retry-for", parse_duration, retry),
+        STALL_SECONDS if stall is None else quantity("--stall-timeout", _or_never, stall),
     )
 
 
@@ -227,7 +238,7 @@ def _or_never(text: str) -> float | None:
     return None if text.strip() == "0" else parse_duration(text)
 
 
-def _quantity(option: str, parse: Callable[[str], T], text: str) -> T:
+def quantity(option: str, parse: Callable[[str], T], text: str) -> T:
     try:
         return parse(str(text).removesuffix("/s") if option == "--max-rate" else str(text))
     except ValueError as error:

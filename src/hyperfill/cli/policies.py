@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from hyperfill.cli.options import Json, Target, require_target
+from hyperfill.cli.options import Json, Target, option, require_target
 from hyperfill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ policies_app = App(name="policies", help="Policies of a hypertable: show them, t
 
 Name = Annotated[
     str | None,
-    Parameter(name="--hypertable", env_var="HYPERFILL_HYPERTABLE", help="SCHEMA.TABLE on the target, as in SQL."),
+    option("hypertable", "SCHEMA.TABLE on the target, as in SQL."),
 ]
 
 
@@ -74,10 +74,7 @@ def release(
     *,
     target: Target = None,
     hypertable: Name = None,
-    force: Annotated[
-        bool,
-        Parameter(name="--force", env_var="HYPERFILL_FORCE", help="Although a backfill is unfinished.", negative=""),
-    ] = False,
+    force: Annotated[bool, option("force", "Although a backfill is unfinished.", negative="")] = False,
     json: Json = False,
 ) -> int:
     """Turn the held policies of a hypertable on again: those that were on, exactly as they were."""

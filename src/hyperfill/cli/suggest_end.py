@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from hyperfill.cli.options import Json, Target, build_spec, option
+from hyperfill.cli.options import Hypertable, Json, Source, SourceTimeColumn, Table, Target, build_spec, option
 from hyperfill.cli.output import observer, print_json, say
 from hyperfill.errors import Refused, UsageError
 
@@ -23,14 +23,10 @@ if TYPE_CHECKING:
 class SuggestOptions:
     """Options of suggest-end."""
 
-    source: Annotated[str | None, option("source", "Conninfo of the source: anything libpq takes.")] = None
+    source: Source = None
     target: Target = None
-    table: Annotated[str | None, option("table", "SCHEMA.TABLE on the source, quoted as in SQL; a view will do.")] = (
-        None
-    )
-    hypertable: Annotated[
-        str | None, option("hypertable", "SCHEMA.TABLE on the target, if it has another name than the table.")
-    ] = None
+    table: Table = None
+    hypertable: Hypertable = None
     since: Annotated[
         str | None,
         option(
@@ -47,9 +43,7 @@ class SuggestOptions:
         str | None,
         option("lateness", "The longest that a row may come late: an interval, or an integer. Only this makes sure."),
     ] = None
-    source_time_column: Annotated[
-        str | None, option("source-time-column", "The source's time column, if it has another name.")
-    ] = None
+    source_time_column: SourceTimeColumn = None
     columns: Annotated[
         str | None, option("columns", "Columns to compare, by their target names: A,B. Default: all.")
     ] = None
