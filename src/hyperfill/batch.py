@@ -19,7 +19,7 @@ from hyperfill.encode import Encoder
 from hyperfill.errors import WindowError
 from hyperfill.loads import Batch, Figures
 from hyperfill.narrowing import BadRow, RowMap, is_of_a_row, narrow
-from hyperfill.relay import RelayError, feed
+from hyperfill.relay import STALL_SECONDS, RelayError, feed
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span
@@ -59,8 +59,10 @@ class LoadOrder:
 class BatchLoader:
     """Loads batches, one after another, through whatever connection it is given."""
 
-    def __init__(self, load: LoadOrder) -> None:
+    def __init__(self, load: LoadOrder, stall: float | None = STALL_SECONDS) -> None:
+        """`stall`: as in `relay`."""
         self._load = load
+        self._stall = stall
         self._relation = load.order.target.relation
         self._encoders: dict[tuple[tuple[str, ...], bytes], deque[Encoder]] = {}
         self._staging = False  # conflicts were met: rows go through a temporary table from now on
@@ -167,7 +169,7 @@ class BatchLoader:
 
     def _send(self, target: Connection, statement: sql.Composed, data: bytes | memoryview) -> int:
         try:
-            return feed(target.pgconn, statement.as_bytes(target), [data]).rows_taken
+            return feed(target.pgconn, statement.as_bytes(target), [data], stall=self._stall).rows_taken
         except RelayError as error:
             raise error.error from error
 

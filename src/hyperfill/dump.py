@@ -242,6 +242,8 @@ def _task(folder: Folder, prepared: Prepared, settings: Settings, limits: Limits
         folder=folder.path,
         compress=settings.definition.compress,
         lock=folder.lock,
+        retry=limits.retry,
+        stall=limits.stall,
         bytes_per_second=limits.bytes_per_second,
     )
 

@@ -14,7 +14,7 @@ from hyperfill import encode, ledger, manifest
 from hyperfill.archives import ArchiveError, Input, open_input
 from hyperfill.errors import WindowError
 from hyperfill.manifest import DumpedWindow
-from hyperfill.relay import Relayed, RelayError, Throttle, feed
+from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, feed
 from hyperfill.sampling import Rows
 from hyperfill.session import Connection
 from hyperfill.splitter import CsvError, Splitter
@@ -31,8 +31,10 @@ _EOL = b"\n"
 class DumpSource:
     """A `RowSource`. Reads the manifest once: one for each worker and order."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Order, stall: float | None = STALL_SECONDS) -> None:
+        """`stall`: as in `relay`."""
         assert order.dump is not None
+        self._stall = stall
         self._order = order
         self._folder = Path(order.dump)
         self._manifest = manifest.read(self._folder)
@@ -62,7 +64,8 @@ class DumpSource:
             self._compare(window)
             with open_input(self._folder / window.file) as opened:
                 if self._encoder is None:
-                    fed = feed(target.pgconn, self._into(binary=False, header=True).as_bytes(target), _blocks(opened))
+                    statement = self._into(binary=False, header=True).as_bytes(target)
+                    fed = feed(target.pgconn, statement, _blocks(opened), stall=self._stall)
                     total.rows_taken, total.bytes = fed.rows_taken, fed.bytes
                 else:
                     self._send_pieces(target, opened, total, throttle)
@@ -80,7 +83,7 @@ class DumpSource:
         for piece in splitter.pieces():
             encoded = self._encoder.encode(piece.data, piece.rows)
             statement = self._into(binary=encoded is not None).as_bytes(target)
-            fed = feed(target.pgconn, statement, [encoded or piece.data], throttle=throttle)
+            fed = feed(target.pgconn, statement, [encoded or piece.data], throttle=throttle, stall=self._stall)
             total.rows_taken += fed.rows_taken
             total.bytes += fed.bytes
 

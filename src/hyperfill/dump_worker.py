@@ -27,7 +27,6 @@ from hyperfill.dialect import Dialect
 from hyperfill.dump_folder import Lock, Piece, cannot_write
 from hyperfill.errors import (
     RETRY_FEW_STATES,
-    RETRY_SECONDS,
     HyperfillError,
     Incomplete,
     RelationChanged,
@@ -61,6 +60,8 @@ class Task:
     folder: Path
     compress: Compress
     lock: Lock  # kept open, nothing else
+    retry: float  # seconds for which a window is tried again
+    stall: float | None  # as in `relay`
     bytes_per_second: float | None = None
 
 
@@ -145,7 +146,7 @@ class Worker:
             except (WindowError, session.ConnectFailed) as error:
                 if self._orders.cancel.is_set():
                     raise WindowAborted("stopped") from error
-                again = time.monotonic() - started < RETRY_SECONDS and not self._orders.drain.is_set()
+                again = time.monotonic() - started < self._task.retry and not self._orders.drain.is_set()
                 transient, state = (error.transient, error.sqlstate) if isinstance(error, WindowError) else (True, None)
                 if again and (transient or (state in RETRY_FEW_STATES and count + 1 < _FEW)):
                     if time.monotonic() - self._said_retry > _SAY_RETRY:
@@ -230,7 +231,7 @@ class Worker:
             source.execute(
                 "SELECT pg_catalog.set_config('application_name', %s, false)", [f"hyperfill/dump/{piece.id}"]
             )
-            rows = drain(source.pgconn, statement.as_bytes(source), write, throttle=self._throttle)
+            rows = drain(source.pgconn, statement.as_bytes(source), write, throttle=self._throttle, stall=task.stall)
             check_identity(source, "source", task.axis.relation)
         except RelayError as error:
             raise translate(error.error, error.server) from error.error

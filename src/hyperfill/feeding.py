@@ -19,6 +19,7 @@ from hyperfill.batch import LoadOrder
 from hyperfill.errors import HyperfillError, WindowAborted, first_line
 from hyperfill.loader import LoadWorker
 from hyperfill.loads import Batch
+from hyperfill.spec import Limits
 from hyperfill.worker import Event, Stop, Task
 
 _CANCEL_PATIENCE = 15.0  # seconds until a worker that does not end is left behind
@@ -87,9 +88,9 @@ class Feeding:
         load: LoadOrder,
         jobs: int,
         batches: Iterable[Batch],
+        limits: Limits,
         *,
         go_on: bool,
-        bytes_per_second: float | None = None,
     ) -> None:
         """`go_on`: a batch that fails does not end the load."""
         self._go_on = go_on
@@ -101,13 +102,12 @@ class Feeding:
         self.error: HyperfillError | None = None  # of the reader
         self.failed = 0
         self.draining = False
-        rate = bytes_per_second / jobs if bytes_per_second else None
+        rate = limits.bytes_per_second / jobs if limits.bytes_per_second else None
+        tasks = [Task(number, (load.order,), rate, limits.stall, limits.retry) for number in range(1, jobs + 1)]
         self._running = jobs
         self._threads = [
-            threading.Thread(
-                target=self._work, args=(load, Task(number, (load.order,), rate)), name=f"worker-{number}", daemon=True
-            )
-            for number in range(1, jobs + 1)
+            threading.Thread(target=self._work, args=(load, task), name=f"worker-{task.number}", daemon=True)
+            for task in tasks
         ]
         self._threads.append(threading.Thread(target=self._read, name="reader", daemon=True))
         for thread in self._threads:

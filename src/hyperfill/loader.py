@@ -53,7 +53,7 @@ class LoadWorker(Worker):
         self._load = load
         self._order = load.order
         self._take = take
-        self._loader = BatchLoader(load)
+        self._loader = BatchLoader(load, task.stall)
         self._maker = ChunkMaker(load.order, lambda text: tell(Event("waiting", task.number, text=text)))
         self._guard = Guard(load.order)
 

@@ -193,7 +193,7 @@ def _clear(
         return None
     observer.log(f"clearing the range: {left} windows, about {base.overlap_rows:,} rows")
     with signals.deferred():
-        crew = Crew([base.order], max(1, min(limits.jobs, left)))
+        crew = Crew([base.order], max(1, min(limits.jobs, left)), None, limits.stall, limits.retry)
         try:
             failure = watch(control, crew, [base.order], None, observer, signals, {})
         finally:
@@ -220,7 +220,7 @@ def _feed(
     known: dict[int, ledger.Entry] = {}
     with signals.deferred():
         order = replace(prepared.load, order=base.order)
-        crew = Feeding(order, jobs, reader, go_on=spec.skip_batch_errors, bytes_per_second=limits.bytes_per_second)
+        crew = Feeding(order, jobs, reader, limits, go_on=spec.skip_batch_errors)
         if crew.shortage:
             observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:

@@ -191,7 +191,7 @@ class Worker:
     def _open_dump(self, order: Order) -> RowSource:
         from hyperfill.dump_source import DumpSource
 
-        found = self._dumps[str(order.dump)] = DumpSource(order)
+        found = self._dumps[str(order.dump)] = DumpSource(order, self._task.stall)
         return found
 
     def _work(self, order: Order) -> None:

@@ -14,8 +14,10 @@ from hyperfill.cli.options import (
     Json,
     MaxRate,
     MaxWindowRows,
+    RetryFor,
     SkipUnstorable,
     Source,
+    StallTimeout,
     Start,
     Table,
     Window,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from hyperfill.dump import Figures, Observer, Outcome
     from hyperfill.dump_prepare import DumpSpec
     from hyperfill.progress import Level, Rate
+    from hyperfill.spec import Limits
 
 
 @Parameter(name="*")
@@ -71,6 +74,8 @@ class DumpOptions:
     ] = None
     jobs: Jobs = None
     max_rate: MaxRate = None
+    retry_for: RetryFor = None
+    stall_timeout: StallTimeout = None
     allow_seqscan: AllowSeqscan = False
     skip_unstorable: SkipUnstorable = False
     accept_retention: Annotated[
@@ -123,6 +128,9 @@ class DumpOptions:
         )
         return DumpSpec(spec, Path(self.out), self.compress or "zstd")
 
+    def limits(self) -> Limits:
+        return build_limits(self.__dict__)
+
 
 def write(options: DumpOptions) -> int:
     """Write the dump; the exit code."""
@@ -132,7 +140,7 @@ def write(options: DumpOptions) -> int:
     watcher = _observer()
     with Signals() as signals:
         asked = options.spec()
-        limits = build_limits({"jobs": options.jobs, "max_rate": options.max_rate})
+        limits = options.limits()
         try:
             outcome = story.dump(asked, limits, watcher, signals)
         finally:

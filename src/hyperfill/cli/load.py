@@ -136,6 +136,18 @@ class LoadOptions:
     max_duration: Annotated[
         str | None, option("max-duration", "Start no batch after this time, e.g. 90m; exit code 4 if some are left.")
     ] = None
+    retry_for: Annotated[
+        str | None,
+        option("retry-for", "Try a batch, or a lost connection, again for so long before it fails. Default: 2m."),
+    ] = None
+    stall_timeout: Annotated[
+        str | None,
+        option(
+            "stall-timeout",
+            "Give a server up that takes nothing for so long while rows are sent, and try the batch again; 0: never. "
+            "Default: 10m.",
+        ),
+    ] = None
     json: Json = False
 
     def spec(self, files: tuple[str, ...]) -> LoadSpec:
@@ -188,8 +200,7 @@ class LoadOptions:
         return Dialect(**{k: v for k, v in chosen.items() if v is not None})
 
     def limits(self) -> Limits:
-        given = {"jobs": self.jobs, "max_rate": self.max_rate, "max_duration": self.max_duration}
-        return build_limits({k: v for k, v in given.items() if v is not None})
+        return build_limits(self.__dict__)
 
 
 def parse_map(text: str) -> tuple[tuple[str, str], ...]:

@@ -69,6 +69,18 @@ Triggers = Annotated[
     Literal["fire", "off"] | None,
     option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
 ]
+RetryFor = Annotated[
+    str | None,
+    option("retry-for", "Try a window, or a lost connection, again for so long before it fails. Default: 2m."),
+]
+StallTimeout = Annotated[
+    str | None,
+    option(
+        "stall-timeout",
+        "Give a server up of which nothing comes for so long while rows are copied, and try the window again; 0: "
+        "never. Default: 10m.",
+    ),
+]
 
 
 @Parameter(name="*")
@@ -151,18 +163,8 @@ class MoveOptions:
         Literal["hash", "count", "none"] | None,
         option("verify", "How run compares both sides after the last window, before it is done. Default: hash."),
     ] = None
-    retry_for: Annotated[
-        str | None,
-        option("retry-for", "Try a window, or a lost connection, again for so long before it fails. Default: 2m."),
-    ] = None
-    stall_timeout: Annotated[
-        str | None,
-        option(
-            "stall-timeout",
-            "Give a server up of which nothing comes for so long while rows are copied, and try the window again; 0: "
-            "never. Default: 10m.",
-        ),
-    ] = None
+    retry_for: RetryFor = None
+    stall_timeout: StallTimeout = None
     config: Annotated[
         Path | None, option("config", "A TOML file with one [[backfill]] for each table; see docs/configuration.md.")
     ] = None
