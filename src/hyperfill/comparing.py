@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -18,7 +18,15 @@ from typing import Literal, TypeVar
 import psycopg
 
 from hyperfill import catalog, session
-from hyperfill.errors import RETRY_SECONDS, HyperfillError, RelationChanged, WindowError, backoff, is_transient
+from hyperfill.errors import (
+    RETRY_SECONDS,
+    HyperfillError,
+    Incomplete,
+    RelationChanged,
+    WindowError,
+    backoff,
+    is_transient,
+)
 from hyperfill.fingerprint import NOTHING, Fingerprint, Mode, Side, fingerprints, sides
 from hyperfill.relay import Throttle
 from hyperfill.session import Connection
@@ -77,7 +85,8 @@ class Pace:
 class Reader:
     """One side of the comparison: a connection that is opened when it is needed, and again when it was lost."""
 
-    def __init__(self, order: Order, role: Role, stop: Stop) -> None:
+    def __init__(self, order: Order, role: Role, stop: Stop, name: str) -> None:
+        self._name = name
         self._order = order
         self._role: Role = role
         self._stop = stop
@@ -92,8 +101,7 @@ class Reader:
         order = self._order
         conninfo = order.source_conninfo if self._role == "source" else order.target_conninfo
         assert conninfo is not None
-        name = f"hyperfill/{order.backfill or 'verify'}"
-        found = session.connect(conninfo, self._role, application_name=name, names_in_full=order.names_objects)
+        found = session.connect(conninfo, self._role, application_name=self._name, names_in_full=order.names_objects)
         found.execute(query("fingerprint/reader"))
         self._connection = found
         self._stop.connections.append(found)
@@ -116,6 +124,12 @@ class Reader:
         """Of one span."""
         return self.fingerprints(side, [span], mode)[0]
 
+    def cancel(self) -> None:
+        """What runs on the server, asked for by another thread. One that comes between two statements is lost."""
+        if (connection := self._connection) is not None:
+            with contextlib.suppress(Exception):
+                connection.cancel_safe(timeout=5)
+
     def close(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(ValueError):
@@ -128,11 +142,13 @@ class Reader:
 class Ends:
     """Both sides, asked at the same time. Not to be used by two threads."""
 
-    def __init__(self, order: Order, stop: Stop, retry: float = RETRY_SECONDS) -> None:
+    def __init__(self, order: Order, stop: Stop, retry: float = RETRY_SECONDS, purpose: str = "verify") -> None:
+        """`purpose`: how sessions are named that belong to no backfill."""
         self.stop = stop
         self._retry = retry
-        self.source = Reader(order, "source", stop)
-        self.target = Reader(order, "target", stop)
+        name = f"hyperfill/{order.backfill or purpose}"
+        self.source = Reader(order, "source", stop, name)
+        self.target = Reader(order, "target", stop, name)
         self._order = order
         self._sides: tuple[Side, Side] | None = None
         self._other = ThreadPoolExecutor(max_workers=1, thread_name_prefix="target")
@@ -146,13 +162,12 @@ class Ends:
     def _both(self, here: Callable[[], T], there: Callable[[], T]) -> tuple[T, T]:
         other = self._other.submit(_as_window_error, there, "target")
         try:
-            mine = _as_window_error(here, "source")
+            return _as_window_error(here, "source"), other.result()
         except BaseException:
-            # Both statements end before anything else is done with their connections.
-            with contextlib.suppress(Exception):
-                other.result()
+            # Both statements end before anything else is done with their connections. A signal is heard here alone.
+            while wait([other], timeout=0.2).not_done:
+                self.target.cancel()
             raise
-        return mine, other.result()
 
     def ask(self, what: Callable[[Reader, Side], T]) -> tuple[T, T]:
         """Ask both. What is lost on the way is tried again for a while. Raises `WindowError`."""
@@ -173,6 +188,22 @@ class Ends:
         self.source.close()
         self.target.close()
         self._other.shutdown(wait=True)
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """A server that is gone for good, or a relation that was replaced, ends a comparison of which nothing depends.
+
+    Raises `Incomplete` then.
+    """
+    try:
+        yield
+    except (WindowError, session.ConnectFailed) as error:
+        server = f"{error.server}: " if isinstance(error, WindowError) and error.server else ""
+        hint = "what was compared so far is not shown, and nothing was written; run the same command again"
+        raise Incomplete(
+            f"the comparison could not be finished: {server}{error.message}", hint=error.hint or hint
+        ) from error
 
 
 def _as_window_error(action: Callable[[], T], role: str) -> T:

@@ -13,6 +13,7 @@ from psycopg import sql
 from hyperfill.comparing import Compared, Ends, Piece, Reader
 from hyperfill.fingerprint import Fingerprint, Side, readable
 from hyperfill.sql import query
+from hyperfill.survey import first_row
 from hyperfill.timeline import Span, TimeType, split_even
 
 _PIECES = 64  # a stretch is looked at in so many parts
@@ -146,8 +147,9 @@ class Examiner:
         """The span in pieces. One that is open below is cut where its first rows are."""
         if span.lower is not None:
             return split_even(span, _PIECES)
-        firsts = [f for f in self._ends.ask(partial(_first, span=span)) if f is not None and f < span.upper]
-        if not firsts or min(firsts) == span.upper:
+        begins = self._ends.ask(lambda reader, side: first_row(reader.open(), side.axis, span))
+        firsts = [f for f in begins if f is not None and f < span.upper]
+        if not firsts:
             return [span]
         first = min(firsts)
         lower = Span(None, first)
@@ -326,10 +328,3 @@ def _key(reader: Reader, side: Side) -> list[str]:
     statement = sql.SQL(query("differences/key")).format(oid=sql.Literal(side.axis.relation.oid))
     row: Any = reader.open().execute(statement).fetchone()
     return row[0] if row else []
-
-
-def _first(reader: Reader, side: Side, span: Span) -> int | None:
-    """Where the rows of a span begin, if one of them has a finite time."""
-    condition = side.axis.condition(span, finite=True)
-    row: Any = reader.open().execute(side.axis.compose("survey/first", range=condition)).fetchone()
-    return None if row is None else side.axis.time_type.ordinal(row[0])

@@ -111,9 +111,8 @@ class ServerPreparation(Preparation[Spec]):
         columns, problems = mapping.match(relation, hypertable, axis.column, wanted, writes=self.writes)
         self.note(problems)
         if spec.where:
-            bare, bare_target = (Axis(a.relation, a.column, a.time_type) for a in (axis, target_axis))
-            self.note(preflight.condition(source, bare, spec.where, "source"))
-            self.note(preflight.condition(target, bare_target, spec.where, "target"))
+            self.note(preflight.condition(source, axis.bare, spec.where, "source"))
+            self.note(preflight.condition(target, target_axis.bare, spec.where, "target"))
         return Subject(here, there, relation, hypertable, axis, target_axis, columns)
 
     def bounds(self, target: Connection, hypertable: Hypertable) -> None:
@@ -184,13 +183,12 @@ class ServerPreparation(Preparation[Spec]):
             result.entry = self.attempt("ledger", lambda: self.find(target, result))
         if result.entry is None:
             sound = not any(f.code == "where" for f in result.errors)
-            bare = Axis(hypertable.relation, hypertable.time_column, hypertable.time_type)
-            seen = subject.target_axis if sound else bare
+            seen = subject.target_axis if sound else subject.target_axis.bare
             self.look(lambda: self.overlap(target, seen, hypertable, span, subject.columns))
             self.plan(source, here, axis, hypertable, span, step)
             spans = [w.span for w in result.windows if w.occupied]
             self.look(lambda: result.shape.foresee(target, hypertable, spans if spec.refresh_caggs else []))
-        self.look(lambda: self.retention(target, hypertable, span, lambda: first_row(source, axis, span)))
+        self.look(lambda: self.retention(target, hypertable, span, lambda: first_row(source, axis.bare, span)))
         self.look(lambda: self.source_retention(source, here, subject.relation, axis, span))
 
     def find(self, target: Connection, prepared: Prepared) -> ledger.Entry | None:

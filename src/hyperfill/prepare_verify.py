@@ -90,7 +90,7 @@ class VerifyPreparation(ServerPreparation):
 
     def indexed(self, source: Connection, subject: Subject, span: Span) -> list[Finding]:
         """Where the windows are known: whether an index leads to their rows."""
-        axis = Axis(subject.axis.relation, subject.axis.column, subject.axis.time_type)
+        axis = subject.axis.bare
         if catalog.is_hypertable(source, subject.source, subject.relation):
             return []
         size = scanned(source, axis, span)

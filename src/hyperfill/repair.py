@@ -11,7 +11,7 @@ import psycopg
 
 from hyperfill import __version__, ledger, preflight_rows, session
 from hyperfill.backfill import Outcome, Report, carry_out, complete
-from hyperfill.comparing import Compared, Pace
+from hyperfill.comparing import Compared, Pace, ending
 from hyperfill.control import Control
 from hyperfill.differences import Difference
 from hyperfill.errors import Finding, Refused, UsageError, WindowError, first_line
@@ -24,7 +24,7 @@ from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import TimeType
-from hyperfill.verify import Verification, ending, verify
+from hyperfill.verify import Verification, verify
 
 
 @dataclass

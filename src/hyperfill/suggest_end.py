@@ -6,17 +6,16 @@ the answer relies on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
-from hyperfill import preflight, session
+from hyperfill import preflight
 from hyperfill.catalog import Hypertable
+from hyperfill.comparing import Ends, Reader, ending
 from hyperfill.durations import DAY
 from hyperfill.errors import Finding, Refused
-from hyperfill.fingerprint import Fingerprint, Mode, Side, fingerprints, sides
+from hyperfill.fingerprint import Fingerprint, Mode
 from hyperfill.prepare import ServerPreparation, Subject
 from hyperfill.preparing import refuse
 from hyperfill.progress import Observer
@@ -35,11 +34,11 @@ from hyperfill.suggest import (
     usual_step,
 )
 from hyperfill.suggest_words import Circumstances, label, reasons, refusal
-from hyperfill.survey import Axis, estimate, scanned
+from hyperfill.survey import estimate, first_row, last_row, scanned
 from hyperfill.timeline import TIME_TYPES, BoundError, Span, TimeType
 from hyperfill.window import Order
+from hyperfill.worker import Stop
 
-T = TypeVar("T")
 # TimescaleDB counts from 1970 in 64 bits: a bound near the end of PostgreSQL's types is out of range on a hypertable.
 _FAR = 290_000 * 365 * DAY
 
@@ -164,69 +163,21 @@ def suggest(question: Question, observer: Observer) -> Suggestion:
     prepared = comparison.run()
     refuse([prepared], observer, "nothing was compared")
     assert comparison.subject is not None and comparison.pair is not None
-    with _Ends(question.spec, comparison.subject, comparison.pair) as ends:
-        return _Search(comparison, comparison.subject, ends, observer).run()
-
-
-class _Ends:
-    """Both servers, each with a connection and a relation."""
-
-    def __init__(self, spec: Spec, subject: Subject, order: Order) -> None:
-        self._stack = ExitStack()
-        self._spec = spec
-        self._names_in_full = order.names_objects
-        self.sides = sides(order, subject.source, subject.target)
-
-    def __enter__(self) -> _Ends:
-        name = "hyperfill/suggest-end"
-        try:
-            full = self._names_in_full
-            self.source = session.connect(self._spec.source, "source", application_name=name, names_in_full=full)
-            self._stack.callback(self.source.close)
-            self.target = session.connect(self._spec.target, "target", application_name=name, names_in_full=full)
-            self._stack.callback(self.target.close)
-            for connection in (self.source, self.target):
-                connection.execute(query("fingerprint/reader"))
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def each(self, action: Callable[[Connection, Side], T]) -> tuple[T, T]:
-        """Do the same on both at the same time: what was written in between would look like a difference."""
-        connections = (self.source, self.target)
-        with ThreadPoolExecutor(2) as pool:
-            futures = [pool.submit(action, c, s) for c, s in zip(connections, self.sides, strict=True)]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                failed = next((error for future in done if (error := future.exception())), None)
-                if failed is not None:
-                    raise failed
-            except BaseException:
-                # Also after a signal, which is heard here and not in the threads.
-                _cancel(connections, futures)
-                raise
-            first, second = futures
-            return first.result(), second.result()
-
-
-def _cancel(connections: Sequence[Connection], futures: Iterable[Future[Any]]) -> None:
-    """Until both have ended: a request that comes between two statements is lost."""
-    waiting = list(futures)
-    while waiting:
-        for connection in connections:
-            with suppress(Exception):
-                connection.cancel_safe(timeout=5)
-        waiting = list(wait(waiting, timeout=0.2).not_done)
+    stop = Stop()
+    ends = Ends(comparison.pair, stop, purpose="suggest-end")
+    try:
+        with ending():
+            return _Search(comparison, comparison.subject, ends, observer).run()
+    finally:
+        stop.drain.set()
+        ends.close()
+        stop.over.set()
 
 
 class _Search:
     """The steps of one search, in order."""
 
-    def __init__(self, comparison: Comparison, subject: Subject, ends: _Ends, observer: Observer) -> None:
+    def __init__(self, comparison: Comparison, subject: Subject, ends: Ends, observer: Observer) -> None:
         self.comparison = comparison
         self.subject = subject
         self.ends = ends
@@ -239,10 +190,10 @@ class _Search:
 
     def run(self) -> Suggestion:
         time_type, comparison = self.time_type, self.comparison
-        clock = fetch_one(self.ends.source, query("suggest/now"))[0]
+        clock = fetch_one(self.ends.source.open(), query("suggest/now"))[0]
         now = from_microseconds(time_type, TIME_TYPES["timestamp with time zone"].ordinal(clock))
         if self.since is None:
-            self.since = _edge(self.ends.target, self.subject.target_axis, Span(None, self.far), "first")
+            self.since = first_row(self.ends.target.open(), self.subject.target_axis, Span(None, self.far))
             if self.since is None:
                 why = "the target has no rows: dual-writing has not begun, or it writes elsewhere"
                 return self._nothing(why, "dual-write first; T lies after its begin")
@@ -277,7 +228,7 @@ class _Search:
 
         def last(until: int) -> tuple[int | None, int | None]:
             span = Span(since, max(since, until))
-            return self.ends.each(lambda connection, side: _edge(connection, side.axis, span, "last"))
+            return self.ends.ask(lambda reader, side: last_row(reader.open(), side.axis, span))
 
         newest = last(self.far)
         latest = max((n for n in newest if n is not None), default=None)
@@ -289,12 +240,12 @@ class _Search:
     def _compare(self, pieces: list[Span], reference: int) -> Verdict:
         """Count everything, then compare the values of what the verdict relies on."""
         whole = Span(pieces[0].lower, pieces[-1].upper)
-        source, target = self.ends.each(lambda connection, side: estimate(connection, side.axis, whole))
+        source, target = self.ends.ask(lambda reader, side: estimate(reader.open(), side.axis, whole))
         self.observer.log(
             f"counting the rows of {len(pieces)} buckets: about {source:,.0f} on the source, {target:,.0f} on the "
             "target (the planner's estimates)"
         )
-        passes = scanned(self.ends.source, self.ends.sides[0].axis, whole)
+        passes = scanned(self.ends.source.open(), self.subject.axis, whole)
         if passes:
             self.observer.log(
                 f"no index of the source leads to these rows: each pass reads {human_bytes(passes)}", "warning"
@@ -318,7 +269,7 @@ class _Search:
                 buckets[number] = replace(bucket, source=here.rows, target=there.rows, same_values=here == there)
 
     def _read(self, pieces: list[Span], mode: Mode) -> tuple[list[Fingerprint], list[Fingerprint]]:
-        return self.ends.each(lambda connection, side: fingerprints(connection, side, pieces, mode))
+        return self.ends.ask(partial(Reader.fingerprints, pieces=pieces, mode=mode))
 
     def _answer(self, verdict: Verdict, of: Circumstances) -> Suggestion:
         refused = refusal(verdict, of) if verdict.trouble else None
@@ -326,7 +277,7 @@ class _Search:
         place = verdict.end if verdict.end is not None else of.reference if self.subject.source.in_recovery else None
         if place is not None:
             found = preflight.completion_point(
-                (self.ends.source, self.ends.target), self.subject.source, self.time_type, place
+                (self.ends.source.open(), self.ends.target.open()), self.subject.source, self.time_type, place
             )
             if verdict.end is None:
                 found = [f for f in found if f.code == "standby-lag"]
@@ -354,12 +305,3 @@ class _Search:
             findings=tuple(self.findings),
             refused=refused,
         )
-
-
-def _edge(connection: Connection, axis: Axis, span: Span, which: str) -> int | None:
-    """The first or the last row of a span."""
-    if span.is_empty:
-        return None
-    name = "survey/first" if which == "first" else "survey/last"
-    row: Any = connection.execute(axis.compose(name, range=axis.condition(span))).fetchone()
-    return None if row is None or row[0] is None else axis.time_type.ordinal(row[0])

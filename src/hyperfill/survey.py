@@ -39,6 +39,11 @@ class Axis:
         return sql.SQL("{}::{}").format(sql.Literal(self.time_type.text(ordinal)), sql.SQL(self._type))
 
     @property
+    def bare(self) -> Axis:
+        """Without the user's condition, which only makes probes slower."""
+        return Axis(self.relation, self.column, self.time_type)
+
+    @property
     def _type(self) -> Any:
         return self.time_type.sql_name
 
@@ -88,7 +93,7 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
     `interval`: the length of the target's chunks, in ordinals.
     """
     numbers: list[int] = []
-    bare = Axis(axis.relation, axis.column, axis.time_type)  # a user's condition only makes probes slower
+    bare = axis.bare
     heap, everything = cast(tuple[int, int], fetch_one(connection, query("survey/size"), {"oid": axis.relation.oid}))
     chunks = (
         read_chunks(connection, axis.relation, axis.time_type)
@@ -98,10 +103,7 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
     scan_bytes = 0 if chunks is not None else scanned(connection, bare, span)
     indexed = scan_bytes == 0
     if indexed:
-        first = first_row(connection, axis, span)
-        last = _ordinal(
-            axis, connection.execute(bare.compose("survey/last", range=bare.condition(span, finite=True))).fetchone()
-        )
+        first, last = first_row(connection, bare, span), last_row(connection, bare, span)
     else:
         numbers = _scan_cells(connection, bare, span, interval)
         first = numbers[0] * interval if numbers else None
@@ -116,13 +118,16 @@ def survey(connection: Connection, server: Server, axis: Axis, span: Span, inter
 
 def first_row(connection: Connection, axis: Axis, span: Span) -> int | None:
     """Where the rows of a span begin, those at -infinity left out; None if there are none. Without an index: a scan."""
-    bare = Axis(axis.relation, axis.column, axis.time_type)
-    return _ordinal(
-        axis, connection.execute(bare.compose("survey/first", range=bare.condition(span, finite=True))).fetchone()
-    )
+    return _time(connection, axis, axis.compose("survey/first", range=axis.condition(span, finite=True)))
 
 
-def _ordinal(axis: Axis, row: tuple[Any, ...] | None) -> int | None:
+def last_row(connection: Connection, axis: Axis, span: Span) -> int | None:
+    """Where they end, likewise."""
+    return _time(connection, axis, axis.compose("survey/last", range=axis.condition(span, finite=True)))
+
+
+def _time(connection: Connection, axis: Axis, statement: sql.Composed) -> int | None:
+    row: Any = connection.execute(statement).fetchone()
     return None if row is None or row[0] is None else axis.time_type.ordinal(row[0])
 
 
@@ -159,7 +164,7 @@ def _cells_of_chunks(found: Survey, grid: Grid) -> Iterator[Span]:
 def _probe(connection: Connection, found: Survey, grid: Grid) -> Iterator[Span]:
     """Skip ahead by index: many cells in one statement where rows are dense, a jump where they are not."""
     assert found.first is not None and found.last is not None
-    axis = Axis(found.axis.relation, found.axis.column, found.axis.time_type)
+    axis = found.axis.bare
     position: int | None = found.first
     batch = 64
     with connection.transaction():
@@ -183,8 +188,7 @@ def _probe(connection: Connection, found: Survey, grid: Grid) -> Iterator[Span]:
             else:
                 batch = max(4, batch // 4)
                 if position <= found.last:
-                    rest = axis.condition(Span(position, found.last + 1))
-                    position = _ordinal(axis, connection.execute(axis.compose("survey/first", range=rest)).fetchone())
+                    position = first_row(connection, axis, Span(position, found.last + 1))
 
 
 _MICROSECONDS = "extract(epoch FROM r.{column})::numeric * 1000000"

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperfill import comparisons
-from hyperfill.comparing import Compared, Comparing, Ends, Failed, Pace, Piece
+from hyperfill.comparing import Compared, Comparing, Ends, Failed, Pace, Piece, ending
 from hyperfill.differences import Difference, Examiner
-from hyperfill.errors import Incomplete, WindowError
 from hyperfill.fingerprint import Mode
 from hyperfill.ledger import Entry
 from hyperfill.prepare_verify import Comparison, prepare_verify
 from hyperfill.preparing import State, refuse
 from hyperfill.progress import Observer, Reading
-from hyperfill.session import ConnectFailed, Connection
+from hyperfill.session import Connection
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import TimeType
 from hyperfill.window import Order
@@ -156,22 +154,6 @@ def verify_tables(
         found.left_out, found.total, found.sample = len(one.pieces) - len(pieces), len(one.pieces), sample
         reports.append(Verified(one, found))
     return reports
-
-
-@contextlib.contextmanager
-def ending() -> Iterator[None]:
-    """A server that is gone for good, or a relation that was replaced, ends a comparison of which nothing depends.
-
-    Raises `Incomplete` then.
-    """
-    try:
-        yield
-    except (WindowError, ConnectFailed) as error:
-        server = f"{error.server}: " if isinstance(error, WindowError) and error.server else ""
-        hint = "what was compared so far is not shown, and nothing was written; run the same command again"
-        raise Incomplete(
-            f"the comparison could not be finished: {server}{error.message}", hint=error.hint or hint
-        ) from error
 
 
 def _announce(
