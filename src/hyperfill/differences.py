@@ -65,7 +65,7 @@ class Difference:
         window = self.window
         found = {
             "window": window.piece.id,
-            **_bounds(window.piece.span, time_type),
+            **time_type.bounds(window.piece.span),
             "rows_source": window.source.rows,
             "rows_target": window.target.rows,
             "examined": self.examined,
@@ -79,7 +79,7 @@ class Difference:
             "rows_different": self.changed,
             "exact": self.exact,
             "buckets": [
-                {**_bounds(b.span, time_type), "rows_source": b.source, "rows_target": b.target} for b in self.buckets
+                {**time_type.bounds(b.span), "rows_source": b.source, "rows_target": b.target} for b in self.buckets
             ],
             "buckets_left_out": self.more_buckets,
             "samples": [
@@ -87,11 +87,6 @@ class Difference:
                 for s in self.samples
             ],
         }
-
-
-def _bounds(span: Span, time_type: TimeType) -> dict[str, str]:
-    lower = "-infinity" if span.lower is None else time_type.text(span.lower)
-    return {"lower": lower, "upper": time_type.text(span.upper)}
 
 
 class _Row(NamedTuple):

@@ -14,6 +14,7 @@ from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.holds import Hold
 from hyperfill.plan import Grid
 from hyperfill.policies import Extension, Job, alter_text, read_extension, read_jobs
+from hyperfill.quantities import counted
 from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Landing
 from hyperfill.sql import query
@@ -266,19 +267,15 @@ def _lost(
     if kind == "creation":
         values = {**names, "chunks": [c.name for c in inside], "cutoff": cutoff}
         count = int(str(fetch_one(connection, query("policies/created_before"), values)[0]))
-        return f"{_many(count, 'chunk')} that were made before {cutoff}" if count else None
+        return f"{counted(count, 'chunk')} that were made before {cutoff}" if count else None
     limit = _ordinal(time_type, str(cutoff))
     dropped = [c for c in inside if c.upper is not None and c.upper <= limit]
     windows = _windows_before(hypertable, occupied, limit)
     if not dropped and not windows:
         return None
-    parts = [_many(windows, "window")] if windows else []
-    parts += [_many(len(dropped), "chunk")] if dropped else []
+    parts = [counted(windows, "window")] if windows else []
+    parts += [counted(len(dropped), "chunk")] if dropped else []
     return f"{' and '.join(parts)} that end at or before {cutoff}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _windows_before(hypertable: Hypertable, occupied: Sequence[Span], limit: int) -> int:

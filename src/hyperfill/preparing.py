@@ -50,6 +50,11 @@ class Prepared:
     shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)
 
     @property
+    def range(self) -> str:
+        """The bounds, for people."""
+        return f"[{self.start or '-infinity'}, {self.end})"
+
+    @property
     def errors(self) -> list[Finding]:
         return [f for f in self.findings if f.severity == "error"]
 

@@ -23,7 +23,6 @@ from hyperfill.quantities import counted
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
-from hyperfill.timeline import TimeType
 from hyperfill.verify import Verification, verify
 
 
@@ -155,7 +154,7 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
     for difference in one.differing:
         least = "" if difference.exact else "at least "
         observer.log(
-            f"window {_bounds(difference, one.prepared.time_type)}: {least}"
+            f"window {one.prepared.time_type.range_text(difference.window.piece.span)}: {least}"
             f"{counted(difference.extra, 'row')} that only the target has will be deleted, "
             f"{difference.missing:,} that it lacks brought, "
             f"{difference.changed:,} corrected",
@@ -170,11 +169,6 @@ def _compare(one: Repair, limits: Limits, observer: Observer) -> None:
         one.state = "mismatch"
 
 
-def _bounds(difference: Difference, time_type: TimeType) -> str:
-    span = difference.window.piece.span
-    return f"[{'-infinity' if span.lower is None else time_type.text(span.lower)}, {time_type.text(span.upper)})"
-
-
 def _refuse_losses(repairs: Sequence[Repair], observer: Observer) -> None:
     """Where the source has nothing at all, or the target columns of its own, deleting needs the user's word."""
     findings: list[Finding] = []
@@ -184,11 +178,7 @@ def _refuse_losses(repairs: Sequence[Repair], observer: Observer) -> None:
             continue
         empty = [d for d in one.differing if not d.window.source.rows]
         if empty and not prepared.spec.replace:
-            text = prepared.time_type.text
-            spans = [d.window.piece.span for d in empty]
-            listed = ", ".join(
-                f"[{'-infinity' if s.lower is None else text(s.lower)}, {text(s.upper)})" for s in spans[:5]
-            )
+            listed = ", ".join(prepared.time_type.range_text(d.window.piece.span) for d in empty[:5])
             rows = sum(d.window.target.rows for d in empty)
             findings.append(
                 Finding(

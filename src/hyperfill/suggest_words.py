@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from hyperfill.durations import DAY, MINUTE, SECOND
 from hyperfill.moments import moment_text
+from hyperfill.quantities import counted
 from hyperfill.suggest import Bucket, Verdict, longest_before, microseconds, step_text
 from hyperfill.timeline import Kind, TimeType
 
@@ -60,12 +62,7 @@ def refusal(verdict: Verdict, of: Circumstances) -> tuple[str, str]:
     return _Words(verdict, of).refusal()
 
 
-def _rows(number: int) -> str:
-    return f"{number:,} row{'' if number == 1 else 's'}"
-
-
-def _buckets(number: int) -> str:
-    return f"{number:,} bucket{'' if number == 1 else 's'}"
+_rows, _buckets = partial(counted, noun="row"), partial(counted, noun="bucket")
 
 
 class _Words:

@@ -134,6 +134,14 @@ class TimeType:
         except Reason as refused:
             raise BoundError(str(ordinal), self.sql_name, str(refused)) from None
 
+    def bounds(self, span: "Span") -> dict[str, str]:
+        """Both ends as JSON has them: `lower`, -infinity where the span is open, and `upper`."""
+        return {"lower": "-infinity" if span.lower is None else self.text(span.lower), "upper": self.text(span.upper)}
+
+    def range_text(self, span: "Span") -> str:
+        """The same for people, e.g. [-infinity, 2026-01-01)."""
+        return "[{lower}, {upper})".format(**self.bounds(span))
+
     def step(self, text: str) -> int:
         """The length of a window in ordinals, positive: an interval of fixed length for timestamps, dates (whole days)
         and uuids (whole milliseconds), a number for integers. Raises StepError, a BoundError.

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hyperfill import comparisons
 from hyperfill.comparing import Compared, Comparing, Ends, Failed, Pace, Piece, ending
@@ -26,6 +26,7 @@ _EXAMINED = 20  # windows that are looked into; all that differ are listed
 _EXAMINED_ROWS = 200_000  # of each
 _NOTED = 200  # comparisons that are noted at once,
 _NOTE_SECONDS = 1.0  # or what there is after so long
+_STATES: dict[str, State] = {"equal": "done", "different": "mismatch", "incomplete": "incomplete"}
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Verification:
     sample: float | None = None  # percent
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["equal", "different", "incomplete"]:
         """equal, different, or incomplete where windows could not be read."""
         return "different" if self.differing else "incomplete" if self.failed or self.overdue else "equal"
 
@@ -79,8 +80,7 @@ class Verification:
             found["failed_windows"] = [
                 {
                     "window": f.piece.id,
-                    "lower": "-infinity" if f.piece.span.lower is None else time_type.text(f.piece.span.lower),
-                    "upper": time_type.text(f.piece.span.upper),
+                    **time_type.bounds(f.piece.span),
                     **f.error.as_json(),
                 }
                 for f in self.failed
@@ -105,7 +105,7 @@ class Verified:
     def state(self) -> State:
         if self.found is None:
             return "nothing"
-        return {"equal": "done", "different": "mismatch", "incomplete": "incomplete"}[self.found.state]  # type: ignore[return-value]
+        return _STATES[self.found.state]
 
     def as_json(self) -> dict[str, Any]:
         """The contract of `verify --json`."""

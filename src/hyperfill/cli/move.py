@@ -43,12 +43,11 @@ def _print_report(report: Any) -> None:
     from hyperfill.quantities import duration, human_bytes
 
     entry = report.entry
-    span = f"[{report.prepared.start or '-infinity'}, {report.prepared.end})"
     if report.state == "nothing":
         say(f"{report.prepared.table}: nothing to do. {report.findings[-1].message}")
         return
     speed = f", {entry.rows_copied / report.seconds:,.0f} rows/s" if report.seconds and entry.runs == 1 else ""
-    say(f"{report.prepared.table} → {report.prepared.hypertable} {span}: {report.state}")
+    say(f"{report.prepared.table} → {report.prepared.hypertable} {report.prepared.range}: {report.state}")
     say(f"  {entry.done} of {entry.total} windows, {duration(report.seconds)}{speed}")
     say(f"  {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, {human_bytes(entry.bytes_copied)}")
     for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):

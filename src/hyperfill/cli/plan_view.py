@@ -59,14 +59,7 @@ def policy_statements(prepared: Prepared) -> dict[str, str]:
 
 def _window_json(prepared: Prepared, number: int, window: PlannedWindow) -> dict[str, Any]:
     assert prepared.time_type is not None
-    text = prepared.time_type.text
-    lower = None if window.span.lower is None else text(window.span.lower)
-    return {
-        "window": number,
-        "lower": lower or "-infinity",
-        "upper": text(window.span.upper),
-        "rows_estimated": window.estimate,
-    }
+    return {"window": number, **prepared.time_type.bounds(window.span), "rows_estimated": window.estimate}
 
 
 def plan_json(prepared: Prepared, limits: Limits) -> dict[str, Any]:

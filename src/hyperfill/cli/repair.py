@@ -35,7 +35,7 @@ def repair(options: MoveOptions, *, dry_run: bool) -> int:
 
 def _say(one: Repair, *, dry_run: bool) -> None:
     prepared = one.prepared
-    head = f"{prepared.table} → {prepared.hypertable} [{prepared.start or '-infinity'}, {prepared.end})"
+    head = f"{prepared.table} → {prepared.hypertable} {prepared.range}"
     if one.before is None or prepared.time_type is None:
         say(f"{head}: the range is empty")
         return

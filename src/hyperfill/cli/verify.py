@@ -68,7 +68,7 @@ def verify(options: MoveOptions, how: VerifyOptions) -> int:
 
 def _print(report: Verified) -> None:
     prepared = report.comparison.prepared
-    head = f"{prepared.table} → {prepared.hypertable} [{prepared.start or '-infinity'}, {prepared.end})"
+    head = f"{prepared.table} → {prepared.hypertable} {prepared.range}"
     if report.found is None:
         print(f"{head}: the range is empty")
         return
