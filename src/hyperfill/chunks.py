@@ -12,8 +12,8 @@ refuses to run it.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg import sql
@@ -23,7 +23,7 @@ from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.timeline import Span
-from hyperfill.window import Order, RowSource
+from hyperfill.window import MovedColumn, Order
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,16 @@ _LARGEST_VALUE = 1_000_000  # characters; a chunk is not worth sending more
 # A lock that is not free at once is tried for again, but not for long: the window can still do without.
 _PATIENCE = 10.0
 _MAX_CELLS = 64
+
+
+class Patterns(Protocol):
+    """What a `RowSource` has for the rows that make chunks."""
+
+    def anything(self, span: Span) -> bool:
+        """Whether there is a row in `span`, cheaply."""
+
+    def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
+        """Some rows as text, the smallest first."""
 
 
 class ChunkMaker:
@@ -74,7 +84,7 @@ class ChunkMaker:
             if cell.lower is not None and not self._grid.exists(cell.lower) and cell.lower not in self._tried
         ]
 
-    def create(self, source: RowSource, target: Connection, cells: list[Span], window: Span) -> None:
+    def create(self, source: Patterns, target: Connection, cells: list[Span], window: Span) -> None:
         """Create chunks, each in its own transaction. Failing is no error: the window then creates what is missing."""
         for cell in cells:
             assert cell.lower is not None
@@ -90,7 +100,7 @@ class ChunkMaker:
         """In how many chunks, there already or to be made, these places lie."""
         return len({self._grid.cell(ordinal) for ordinal in ordinals})
 
-    def create_at(self, source: RowSource, target: Connection, ordinals: Iterable[int]) -> None:
+    def create_at(self, source: Patterns, target: Connection, ordinals: Iterable[int]) -> None:
         """Create the chunks of rows that are known to come, where this worker knows of none."""
         for ordinal in ordinals:
             if not self._able or self._grid.exists(ordinal):
@@ -100,7 +110,7 @@ class ChunkMaker:
                 self._tried.add(cell.lower)
                 self._attempt(source, target, ordinal, None)
 
-    def _attempt(self, source: RowSource, target: Connection, ordinal: int, inside: Span | None) -> None:
+    def _attempt(self, source: Patterns, target: Connection, ordinal: int, inside: Span | None) -> None:
         try:
             if inside is None or source.anything(inside):
                 retrying(lambda: self._create(source, target, ordinal), seconds=_PATIENCE)
@@ -112,7 +122,7 @@ class ChunkMaker:
             if isinstance(error, psycopg.errors.InsufficientPrivilege):
                 self._give_up(first_line(error))
 
-    def _create(self, source: RowSource, target: Connection, ordinal: int) -> None:
+    def _create(self, source: Patterns, target: Connection, ordinal: int) -> None:
         order = self._order
         if self._patterns is None:
             self._patterns = self._choose(source, target)
@@ -164,7 +174,7 @@ class ChunkMaker:
             "inserts into other new chunks wait for it"
         )
 
-    def _choose(self, source: RowSource, target: Connection) -> list[list[str | None]]:
+    def _choose(self, source: Patterns, target: Connection) -> list[list[str | None]]:
         """Rows of the source to use as patterns: one, or with space partitions one for each that can be found."""
         order = self._order
         spaces = order.hypertable.partitions

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import psycopg
@@ -140,7 +141,7 @@ class Guard:
         for chunk in chunks:
             self._tried.add(chunk.oid)
             try:
-                retrying(lambda c=chunk: self._soften(target, c, window), seconds=_PATIENCE, states=_RETRIED)  # type: ignore[misc]
+                retrying(partial(self._soften, target, chunk, window), seconds=_PATIENCE, states=_RETRIED)
             except psycopg.Error:
                 if target.closed:
                     raise

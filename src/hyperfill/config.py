@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperfill.cli.options import MoveOptions, build_limits, build_spec
 from hyperfill.errors import UsageError
-from hyperfill.session import SECRET_KEYS, parse_conninfo
+from hyperfill.session import SECRET_KEYS, Role, parse_conninfo
 from hyperfill.spec import Limits, Spec
 
 # Not for a single table.
@@ -88,10 +88,11 @@ def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], pro
                 problems.append(f"{where}: {key} = {value!r} is not {_describe(hints[name])}")
         else:
             found[name] = value
-    for name in ("source", "target"):
-        if name in found and SECRET_KEYS & parse_conninfo(found[name], name).keys():  # type: ignore[arg-type]
+    roles: tuple[Role, ...] = ("source", "target")
+    for role in roles:
+        if role in found and SECRET_KEYS & parse_conninfo(found[role], role).keys():
             problems.append(
-                f"{where}: {name} holds a password; keep it in the environment, a service file or a password file"
+                f"{where}: {role} holds a password; keep it in the environment, a service file or a password file"
             )
     return found
 

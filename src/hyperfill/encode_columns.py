@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pgpq
+
+# Arrow has no stubs: what comes from it is Any, and named with its type where it leaves this module.
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 from pyarrow import csv
@@ -190,17 +192,19 @@ _WIDTHS = {
 
 def _numbers(array: Any, name: str) -> npt.NDArray[Any]:
     """The values of an array without NULL, as the server counts them."""
+    found: npt.NDArray[Any]
     match name:
         case "timestamp" | "timestamptz":
-            return array.cast(pa.int64()).to_numpy() - _POSTGRES_EPOCH  # type: ignore[no-any-return]
+            found = array.cast(pa.int64()).to_numpy() - _POSTGRES_EPOCH
         case "date":
-            return array.cast(pa.int32()).to_numpy() - _POSTGRES_DAY  # type: ignore[no-any-return]
+            found = array.cast(pa.int32()).to_numpy() - _POSTGRES_DAY
         case "uuid":
-            found = np.frombuffer(array.buffers()[1], "V16")
-            return found[array.offset : array.offset + len(array)]
+            found = np.frombuffer(array.buffers()[1], "V16")[array.offset : array.offset + len(array)]
         case "bool":
-            return array.to_numpy(zero_copy_only=False).view(np.uint8)  # type: ignore[no-any-return]
-    return array.to_numpy()  # type: ignore[no-any-return]
+            found = array.to_numpy(zero_copy_only=False).view(np.uint8)
+        case _:
+            found = array.to_numpy()
+    return found
 
 
 def check_structure(data: bytes, dialect: Dialect, eol: bytes) -> None:

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -84,7 +85,7 @@ def _analyze(order: Order, chunks: Sequence[Chunk], stop: threading.Event, only:
                 connection.execute("SET default_statistics_target = 10")
                 statement += sql.SQL(" ({})").format(sql.Identifier(order.target.column))
             try:
-                retrying(lambda s=statement: connection.execute(s), seconds=10)  # type: ignore[misc]
+                retrying(partial(connection.execute, statement), seconds=10)
             except psycopg.errors.UndefinedTable:
                 continue  # dropped meanwhile
             except psycopg.Error as error:
@@ -102,7 +103,7 @@ def sync_sequences(control: Connection, order: Order) -> list[Finding]:
         if column.name not in moved or column.sequence_oid is None:
             continue
         try:
-            moved_on = retrying(lambda c=column: _sync(control, order, c.name, c.sequence_oid), seconds=30)  # type: ignore[misc]
+            moved_on = retrying(partial(_sync, control, order, column.name, column.sequence_oid), seconds=30)
         except psycopg.Error as error:
             findings.append(
                 Finding("warning", "sequences", f"the sequence behind {column.name} was not moved: {first_line(error)}")

@@ -56,8 +56,8 @@ def human_bytes(count: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, e.g. '1 window', '1,200 windows'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number of things, e.g. '1 window', '1,200 windows', '2 batches'."""
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('ch') else 's'}"
 
 
 def duration(seconds: float) -> str:

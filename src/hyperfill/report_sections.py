@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperfill import __version__
-from hyperfill.quantities import human_bytes
+from hyperfill.quantities import counted, human_bytes
 from hyperfill.report import Report, Window
 from hyperfill.report_parts import (
     DASH,
@@ -23,7 +23,6 @@ from hyperfill.report_parts import (
     server_version,
 )
 from hyperfill.report_policies import policies
-from hyperfill.report_verdict import count
 
 _COLUMNS = 100  # that are named; a table may have 1600
 
@@ -339,7 +338,7 @@ def _repairs(report: Report) -> Section:
         rows.append(
             (Cell(f"#{entry.id}"), code(entry.bounds), Cell(entry.phase, "good" if entry.finished else "bad"),
              cell(entry.total), cell(entry.rows_deleted), cell(entry.rows_copied),
-             Cell(f"{equal:,} of {count(entry.total, 'window')}", "good" if equal == entry.total else "bad"),
+             Cell(f"{equal:,} of {counted(entry.total, 'window')}", "good" if equal == entry.total else "bad"),
              cell(entry.finished_at))
         )  # fmt: skip
     section = Section("repairs", "Repairs since", tables=[Table(heads, rows, small=True)])

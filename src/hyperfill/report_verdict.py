@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hyperfill.quantities import counted
 from hyperfill.report import Report
 
 
@@ -18,11 +19,6 @@ class Verdict:
     notes: list[str]
 
 
-def count(number: int, what: str) -> str:
-    """A number with its noun: '1 window', '1,200 windows'."""
-    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"
-
-
 def judge(report: Report) -> Verdict:
     """The verdict of a backfill, from the ledger alone.
 
@@ -33,7 +29,7 @@ def judge(report: Report) -> Verdict:
     differ = compared.differ - report.repaired
     notes = _notes(report)
     if differ:
-        said = f"{count(differ, 'window')} of {entry.total:,} differ{'s' if differ == 1 else ''}"
+        said = f"{counted(differ, 'window')} of {entry.total:,} differ{'s' if differ == 1 else ''}"
         if not entry.finished:
             notes.insert(0, f"The backfill has not come to its end (phase: {entry.phase}). {_progress(report)}")
         return Verdict(
@@ -61,7 +57,7 @@ def judge(report: Report) -> Verdict:
             "done",
             "Done, verified by count only",
             f"{_all(entry.total)} compared after the move and had the same number of rows on both sides; the values "
-            f"of {count(compared.by_count, 'window')} were not compared.",
+            f"of {counted(compared.by_count, 'window')} were not compared.",
             notes,
         )
     return Verdict("unverified", "done", "Done, not verified", _unverified(report), notes)
@@ -77,7 +73,7 @@ def _unverified(report: Report) -> str:
         return "Files were loaded to their end. There is no source that their rows could be compared with afterwards."
     if compared.windows:
         return (
-            f"{count(compared.windows, 'window')} of {entry.total:,} were compared with the source after the move, "
+            f"{counted(compared.windows, 'window')} of {entry.total:,} were compared with the source after the move, "
             "the others were not."
         )
     return "Every window was moved. None was compared with the source afterwards."
@@ -93,9 +89,9 @@ def _progress(report: Report) -> str:
         if pending := entry.total - entry.done - entry.failed:
             parts.append(f"{pending:,} pending")
     if entry.kind == "load":
-        parts.append(f"{count(entry.batches, 'batch')} of the files loaded")
+        parts.append(f"{counted(entry.batches, 'batch')} of the files loaded")
         if entry.batches_failed:
-            parts.append(f"{count(entry.batches_failed, 'batch')} failed")
+            parts.append(f"{counted(entry.batches_failed, 'batch')} failed")
     return f"{', '.join(parts)}; the phase reached is \u201c{entry.phase}\u201d."
 
 
@@ -109,24 +105,24 @@ def _notes(report: Report) -> list[str]:
     if report.repaired:
         ids = ", ".join(f"#{other.id}" for other, _ in report.repairs if other.finished)
         notes.append(
-            f"{count(report.repaired, 'window')} differed, then {'was' if report.repaired == 1 else 'were'} moved "
+            f"{counted(report.repaired, 'window')} differed, then {'was' if report.repaired == 1 else 'were'} moved "
             f"again and found equal by hash (repair {ids})."
         )
     if entry.rows_rejected:
-        notes.append(f"{count(entry.rows_rejected, 'row')} of the files {_was(entry.rows_rejected)} rejected.")
+        notes.append(f"{counted(entry.rows_rejected, 'row')} of the files {_was(entry.rows_rejected)} rejected.")
     held = [h for h in report.holds if h.released_at is None]
     if held:
         verb = "is" if len(held) == 1 else "are"
         notes.append(f"{len(held)} polic{'y' if len(held) == 1 else 'ies'} of the hypertable {verb} still held.")
     if report.chunks_in_order < report.chunks:
         left = report.chunks - report.chunks_in_order
-        notes.append(f"{count(left, 'chunk')} that {_was(left)} compressed before {_is(left)} not compressed again.")
+        notes.append(f"{counted(left, 'chunk')} that {_was(left)} compressed before {_is(left)} not compressed again.")
     open_slices = sum(a["planned"] - a["done"] for a in report.aggregates)
     left_out = sum(a["left_out"] for a in report.aggregates)
     if open_slices:
-        notes.append(f"{count(open_slices, 'slice')} of continuous aggregates {_is(open_slices)} not yet refreshed.")
+        notes.append(f"{counted(open_slices, 'slice')} of continuous aggregates {_is(open_slices)} not yet refreshed.")
     if left_out:
-        notes.append(f"{count(left_out, 'slice')} of continuous aggregates {_was(left_out)} left out of the refresh.")
+        notes.append(f"{counted(left_out, 'slice')} of continuous aggregates {_was(left_out)} left out of the refresh.")
     if report.hypertable_now is None:
         notes.append("The hypertable does not exist any more.")
     elif report.hypertable_now != entry.hypertable:

@@ -9,9 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from hyperfill import ledger
 from hyperfill.dialect import Dialect
-from hyperfill.relay import Relayed, Throttle
 from hyperfill.session import Connection
 from hyperfill.splitter import CsvError, count_lines, fields_of, row_spans
 from hyperfill.sql import query
@@ -39,7 +37,7 @@ def decode(value: bytes, dialect: Dialect) -> str | None:
 
 
 class Rows:
-    """Rows spread over a stretch of whole rows. A `RowSource` that gives patterns and nothing else."""
+    """Rows spread over a stretch of whole rows. They are `Patterns` as well."""
 
     def __init__(self, data: bytes, rows: int, dialect: Dialect, eol: bytes, columns: Sequence[str]) -> None:
         self._data = data
@@ -90,7 +88,7 @@ class Rows:
         rows = [self.values(row) for row in self.spread(number)]
         return [row[index] or "" for row in rows if row is not None and row[index] is not None]
 
-    # -- as a RowSource: a pattern for the row that makes a chunk -----------------------------------------------
+    # -- patterns for the row that makes a chunk ----------------------------------------------------------------
 
     def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
         places = [self._columns.index(c.target) for c in columns]
@@ -100,15 +98,6 @@ class Rows:
 
     def anything(self, span: Span) -> bool:
         return True
-
-    def name(self, window: str) -> None:
-        """No session to name."""
-
-    def check(self) -> None:
-        """Nothing that could have been swapped."""
-
-    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
-        raise NotImplementedError("rows of files are sent in batches")
 
 
 def ordinals(target: Connection, order: Order, texts: Sequence[str], times: tuple[str, str] | None) -> list[int]:

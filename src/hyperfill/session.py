@@ -106,13 +106,12 @@ def connect(
     defaults = {k: v for k, v in _KEEPALIVES.items() if k not in parameters}
     try:
         connection = psycopg.connect(
-            conninfo,
+            pq_conninfo.make_conninfo(conninfo, **defaults),
             autocommit=True,
             # A prepared statement's generic plan cannot exclude chunks at plan time: it locks all of them.
             prepare_threshold=None,
             client_encoding="UTF8",
             application_name=application_name,
-            **defaults,  # type: ignore[arg-type]
         )
     except psycopg.Error as error:
         raise ConnectFailed(role, _redact(" ".join(str(error).split()), parameters)) from None

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from hyperfill.errors import Interrupted
 
@@ -21,7 +22,7 @@ class Signals:
         self.signum: int | None = None  # the first one that came
         self._deferred = False
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     @property
     def wake(self) -> int:
@@ -37,7 +38,7 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]
+            signal.signal(signum, handler)
         os.close(self._read)
         os.close(self._write)
 

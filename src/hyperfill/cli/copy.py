@@ -13,6 +13,7 @@ from hyperfill.cli.load import parse_map
 from hyperfill.cli.output import say
 from hyperfill.copy_flags import CONNECTION, CopyFlags, go_duration, parse, usage
 from hyperfill.errors import Finding, HyperfillError, Refused, UsageError
+from hyperfill.quantities import counted
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, LoadSpec
 
@@ -290,8 +291,7 @@ def _result(report: LoadReport, flags: CopyFlags, reporter: Reporter) -> int:
             if flags.import_id
             else "another call loads all rows again: remove those first, or name imports by -import-id"
         )
-        brought = f"{report.rows_here:,} row{'' if report.rows_here == 1 else 's'}"
-        reporter.say(f"not everything is loaded: this call has brought {brought}; {again}")
+        reporter.say(f"not everything is loaded: this call has brought {counted(report.rows_here, 'row')}; {again}")
         return report.exit_code
     line = "COPY " + str(report.rows_here)
     if flags.verbose:
