@@ -11,9 +11,10 @@ from pathlib import Path
 
 from xxhash import xxh3_128, xxh3_128_digest
 
-from hyperfill.archives import ArchiveError, Input, Inputs, open_input, open_stdin
+from hyperfill.archives import ArchiveError, Input, open_input, open_stdin
 from hyperfill.batch import FileFormat
 from hyperfill.errors import LedgerConflict, Refused
+from hyperfill.inputs import Inputs
 from hyperfill.loads import Batch, InputFile, Loaded
 from hyperfill.spec import LoadSpec
 from hyperfill.splitter import CsvError, Piece, Splitter, count_lines

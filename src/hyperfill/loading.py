@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from hyperfill import encode, finish, holds, ledger, loads, settle
-from hyperfill.archives import ArchiveError, Inputs
+from hyperfill.archives import ArchiveError
 from hyperfill.backfill import hold, register, release, remind
 from hyperfill.caggs import merge
 from hyperfill.control import Control
@@ -38,6 +38,7 @@ from hyperfill.errors import (
 )
 from hyperfill.feeding import Feeding
 from hyperfill.files import Reader
+from hyperfill.inputs import Inputs
 from hyperfill.loaded_before import find_load
 from hyperfill.prepare_load import PreparedLoad, prepare_load
 from hyperfill.preparing import Prepared, State, refuse

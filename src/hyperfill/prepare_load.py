@@ -25,11 +25,12 @@ from hyperfill import (
     preflight_rows,
     session,
 )
-from hyperfill.archives import ArchiveError, Inputs
+from hyperfill.archives import ArchiveError
 from hyperfill.batch import FileFormat, LoadOrder
 from hyperfill.catalog import Hypertable, Server, quote_name
 from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.files import SeenFile, look, readable, same_content
+from hyperfill.inputs import Inputs
 from hyperfill.loaded_before import check_options, find_load, is_untouched
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperfill.archives import ArchiveError, Compress, Input, Output, expand, open_input, open_stdin
+from hyperfill.archives import ArchiveError, Compress, Input, Output, open_input, open_stdin
 from hyperfill.errors import Refused, UsageError
+from hyperfill.inputs import expand
 
 if sys.version_info >= (3, 14):
     from compression import zstd

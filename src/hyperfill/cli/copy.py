@@ -48,7 +48,7 @@ def copy(tokens: Sequence[str]) -> int:
 
 
 def _copy(flags: CopyFlags) -> int:
-    from hyperfill.archives import expand
+    from hyperfill.inputs import expand
 
     reporter = Reporter(flags)
     with Signals() as signals:

@@ -32,7 +32,7 @@ from hyperfill.signals import Signals
 from hyperfill.spec import Limits, LoadSpec
 
 if TYPE_CHECKING:
-    from hyperfill.archives import Inputs
+    from hyperfill.inputs import Inputs
     from hyperfill.loading import LoadReport
     from hyperfill.prepare_load import PreparedLoad
 
@@ -247,7 +247,7 @@ def check_rejects(path: Path | None, files: Sequence[Path]) -> None:
 
 def load(options: LoadOptions, files: tuple[str, ...], *, dry_run: bool) -> int:
     """Load files; the exit code."""
-    from hyperfill.archives import expand
+    from hyperfill.inputs import expand
 
     unknown = [name for name in files if name.startswith("-") and name != "-"]
     if unknown:
