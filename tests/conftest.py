@@ -12,6 +12,10 @@ pytest_plugins = [
     "tests.fixtures.pair",
     "tests.fixtures.loading",
     "tests.fixtures.community",
+    "tests.fixtures.arena",
+    "tests.fixtures.copying",
+    "tests.fixtures.dumping",
+    "tests.fixtures.holding",
 ]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")
