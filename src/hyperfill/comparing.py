@@ -31,9 +31,9 @@ from hyperfill.fingerprint import NOTHING, Fingerprint, Mode, Side, fingerprints
 from hyperfill.relay import Throttle
 from hyperfill.session import Connection
 from hyperfill.sql import query
+from hyperfill.stopping import Stop
 from hyperfill.timeline import Span, split_even
 from hyperfill.window import Order, check_identity, translate
-from hyperfill.worker import Stop
 
 T = TypeVar("T")
 Role = Literal["source", "target"]

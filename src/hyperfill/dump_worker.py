@@ -38,10 +38,11 @@ from hyperfill.errors import (
 from hyperfill.manifest import DumpedWindow, sync_folder
 from hyperfill.relay import RelayError, Throttle, drain
 from hyperfill.sql import query
+from hyperfill.stopping import CANCEL
 from hyperfill.survey import Axis
 from hyperfill.timeline import Span
 from hyperfill.window import check_identity, translate
-from hyperfill.worker import CANCEL, IGNORED, Event
+from hyperfill.worker import IGNORED, Event
 
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _SAY_EVERY = 0.5  # seconds between two reports of how far a window is

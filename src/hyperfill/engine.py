@@ -21,8 +21,9 @@ from typing import Any
 from hyperfill import worker
 from hyperfill.errors import RETRY_SECONDS, HyperfillError
 from hyperfill.relay import STALL_SECONDS
+from hyperfill.stopping import CANCEL, DRAIN
 from hyperfill.window import Order
-from hyperfill.worker import CANCEL, DRAIN, Event, Task
+from hyperfill.worker import Event, Task
 
 # A worker that was killed is replaced; one that keeps dying is not.
 _MAX_REPLACEMENTS = 5

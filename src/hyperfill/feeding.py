@@ -20,7 +20,8 @@ from hyperfill.errors import HyperfillError, WindowAborted, first_line
 from hyperfill.loader import LoadWorker
 from hyperfill.loads import Batch
 from hyperfill.spec import Limits
-from hyperfill.worker import Event, Stop, Task
+from hyperfill.stopping import Stop
+from hyperfill.worker import Event, Task
 
 _CANCEL_PATIENCE = 15.0  # seconds until a worker that does not end is left behind
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -14,23 +13,22 @@ from hyperfill.chunks import ChunkMaker
 from hyperfill.compressed import Guard
 from hyperfill.errors import (
     RETRY_FEW_STATES,
-    RETRY_SECONDS,
     HyperfillError,
     PoliciesOn,
     RelationChanged,
     WindowAborted,
     WindowError,
-    backoff,
-    first_line,
 )
 from hyperfill.loads import Batch
+from hyperfill.patience import Patience, as_window_error
 from hyperfill.relay import Throttle
 from hyperfill.sampling import MANY, Rows, ordinals
+from hyperfill.stopping import Stop
 from hyperfill.window import CommitUnknown, rollback
-from hyperfill.worker import Event, Stop, Task, Worker, as_window_error
+from hyperfill.worker import Event, Task, Worker
 
-_FEW = 5  # attempts for conflicts that the next attempt usually does not meet
-
+# Nothing is deleted before a batch: a key that is there will be there the next time.
+_FEW_STATES = RETRY_FEW_STATES - {"23505"}
 
 _Ready = tuple[Batch, "Future[bytes | memoryview | None]"]
 
@@ -48,6 +46,7 @@ class LoadWorker(Worker):
     ) -> None:
         """`take(True)` waits for the next batch, None when there will be none; `take(False)` does not wait."""
         super().__init__(task, stop, tell)
+        self._patience = Patience(task.retry, _FEW_STATES)
         # After a batch, not in it: its transaction must be short, whatever the rate. And a drain ends the sleep.
         self._pace = Throttle(task.bytes_per_second, stop.drain) if task.bytes_per_second else None
         self._load = load
@@ -78,7 +77,7 @@ class LoadWorker(Worker):
         return None if batch is None else (batch, pool.submit(self._loader.encode, batch))
 
     def _load_one(self, batch: Batch, encoded: bytes | memoryview | None, number: int) -> None:
-        since, count = time.monotonic(), 0
+        self._patience.forget()
         while True:
             if self._stop.cancel.is_set():
                 raise WindowAborted("stopped")
@@ -88,30 +87,22 @@ class LoadWorker(Worker):
                 self._loader.load(target, batch, encoded)
                 self._tell(Event("loaded", self._task.number, self._order.backfill, number))
                 return
-            except CommitUnknown:
-                pass  # whether it is loaded, the next claim finds out
+            except CommitUnknown as unknown:
+                # Whether it is loaded, the next claim finds out.
+                found = WindowError("the connection was lost at COMMIT", server="target", transient=True)
+                found.__cause__ = unknown
             except (PoliciesOn, RelationChanged):
                 raise  # nothing is wrong with the batch
             except (psycopg.Error, HyperfillError) as error:
                 if self._stop.cancel.is_set():
                     raise WindowAborted("stopped") from error
                 found = as_window_error(error)
-                again = (found.transient and time.monotonic() - since < RETRY_SECONDS) or (
-                    found.sqlstate in RETRY_FEW_STATES and count + 1 < _FEW and "23" not in str(found.sqlstate)[:2]
-                )
-                if not again:
-                    self._give_up(batch, number, found)
-                    return
-                self._say_retry(batch, found)
-            if self._stop.drain.wait(backoff(count)):
+            verdict = self._patience.judge(number, found, f"batch at byte {batch.start}")
+            if not self._wait(self._order, 0, verdict):
+                self._give_up(batch, number, found)
+                return
+            if self._stop.drain.is_set():
                 raise WindowAborted("stopped")
-            count += 1
-
-    def _say_retry(self, batch: Batch, error: WindowError) -> None:
-        if time.monotonic() - self._said_retry > 5.0:
-            self._said_retry = time.monotonic()
-            text = f"batch at byte {batch.start}: {error.server or 'connection'}: {first_line(error)}; trying again"
-            self._tell(Event("retry", self._task.number, self._order.backfill, text=text))
 
     def _give_up(self, batch: Batch, number: int, error: WindowError) -> None:
         try:

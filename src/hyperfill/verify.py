@@ -18,9 +18,9 @@ from hyperfill.preparing import State, refuse
 from hyperfill.progress import Observer, Reading
 from hyperfill.session import Connection
 from hyperfill.spec import Limits, Spec
+from hyperfill.stopping import Stop
 from hyperfill.timeline import TimeType
 from hyperfill.window import Order
-from hyperfill.worker import Stop
 
 _EXAMINED = 20  # windows that are looked into; all that differ are listed
 _EXAMINED_ROWS = 200_000  # of each

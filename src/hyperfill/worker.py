@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
@@ -23,8 +22,6 @@ from hyperfill import ledger, policies, session
 from hyperfill.chunks import ChunkMaker
 from hyperfill.compressed import Guard
 from hyperfill.errors import (
-    PAUSE_STATES,
-    RETRY_FEW_STATES,
     RETRY_SECONDS,
     HyperfillError,
     PoliciesOn,
@@ -33,17 +30,15 @@ from hyperfill.errors import (
     WindowError,
     backoff,
     first_line,
-    is_transient,
 )
+from hyperfill.patience import Patience, Verdict, as_window_error
 from hyperfill.relay import STALL_SECONDS, Throttle
 from hyperfill.source import ServerSource
+from hyperfill.stopping import PipedStop, Stop
 from hyperfill.timeline import Span
-from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of, translate
+from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DRAIN, CANCEL = "drain", "cancel"
-_PAUSE_FIRST, _PAUSE_MOST = 2.0, 60.0  # seconds between two looks at a server that takes no rows
-_FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _POLL = 0.3  # seconds between two looks at windows that others hold
 _SAY_WAITING = 5.0
 
@@ -71,56 +66,6 @@ class Event:
     text: str = ""
 
 
-class Stop:
-    """Whether to stop, and the connections to interrupt when running work is to be cancelled."""
-
-    def __init__(self, of: Stop | None = None) -> None:
-        """With `of` one of several that stop together, each with connections of its own."""
-        self.drain: threading.Event = of.drain if of else threading.Event()
-        self.cancel: threading.Event = of.cancel if of else threading.Event()
-        self.over = threading.Event()  # nobody is left to be cancelled
-        self.connections: list[session.Connection] = []
-        self._others: list[Stop] = []
-        if of is not None:
-            of._others.append(self)
-
-    def abort(self) -> None:
-        """Cancel what runs, again and again: a cancel that arrives between two statements is lost."""
-        self.drain.set()
-        if not self.cancel.is_set():
-            self.cancel.set()
-            threading.Thread(target=self.interrupt, name="cancel", daemon=True).start()
-
-    def interrupt(self) -> None:
-        """Send cancel requests until it is over."""
-        while not self.over.is_set():
-            for connection in [c for one in (self, *self._others) for c in one.connections]:
-                with contextlib.suppress(Exception):
-                    connection.cancel_safe(timeout=5)
-            self.over.wait(0.2)
-
-
-class PipedStop(Stop):
-    """What the parent process has told us."""
-
-    def __init__(self, commands: Pipe) -> None:
-        super().__init__()
-        self._commands = commands
-        threading.Thread(target=self._listen, name="commands", daemon=True).start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                command = self._commands.recv()
-            except (EOFError, OSError):
-                command = CANCEL
-            self.drain.set()
-            if command == CANCEL:
-                break
-        self.cancel.set()
-        self.interrupt()
-
-
 class Worker:
     """Moves windows of the orders, one after another. Not to be used by two threads."""
 
@@ -131,8 +76,7 @@ class Worker:
         self._target: session.Connection | None = None
         self._sources: dict[tuple[str, bool], session.Connection] = {}
         self._dumps: dict[str, RowSource] = {}
-        self._said_retry = 0.0
-        self._paused = 0.0  # seconds, of the last pause; 0 after a window that was moved
+        self._patience = Patience(task.retry)
         self._replica = False
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
 
@@ -200,7 +144,7 @@ class Worker:
         begin_at = 2**31 - 1 if order.newest else 0
         cursor = begin_at
         said = time.monotonic()
-        attempts: dict[int, tuple[int, float]] = {}  # window -> failed attempts, when the first was
+        self._patience.forget()
         while not self._stop.drain.is_set():
             claimed: ledger.Claim | None = None
             try:
@@ -221,19 +165,18 @@ class Worker:
                 cursor = claimed.id
                 move(source, target, order, claimed, throttle=self._throttle)
                 said = time.monotonic()
-                self._paused = 0.0
-                attempts.clear()
+                self._patience.forget()
             except CommitUnknown as unknown:
                 if not self._resolve(order, unknown.window):
                     lost = WindowError("the connection was lost at COMMIT, and the window rolled back", server="target")
                     lost.transient = True
-                    if self._failed(order, unknown.window, lost, attempts):
+                    if self._failed(order, unknown.window, lost):
                         cursor = unknown.window + (1 if order.newest else -1)
             except PoliciesOn:
                 raise  # nothing is wrong with the window
             except (WindowError, psycopg.Error, HyperfillError) as error:
                 window = claimed.id if claimed else 0
-                if self._failed(order, window, as_window_error(error), attempts):
+                if self._failed(order, window, as_window_error(error)):
                     # Let the next claim find the same window again.
                     cursor = begin_at if not window else window + (1 if order.newest else -1)
 
@@ -285,43 +228,33 @@ class Worker:
         text = f"{pending} windows are held by other workers ({who or 'their sessions are ending'}): waiting"
         self._tell(Event("waiting", self._task.number, order.backfill, text=text))
 
-    def _failed(self, order: Order, window: int, error: WindowError, attempts: dict[int, tuple[int, float]]) -> bool:
-        """Note a failure. True: try again after a pause; False: this window is given up for this run."""
+    def _failed(self, order: Order, window: int, error: WindowError) -> bool:
+        """Note a failure. True: try again, the pause is over; False: this window is given up for this run."""
         if self._stop.cancel.is_set():
             raise WindowAborted("stopped") from error
-        if error.sqlstate in PAUSE_STATES and error.server == "target":
-            self._pause(order, error, attempts)
-            return True
-        count, since = attempts.get(window, (0, time.monotonic()))
-        attempts[window] = (count + 1, since)
-        again = (error.transient and time.monotonic() - since < self._task.retry) or (
-            error.sqlstate in RETRY_FEW_STATES and count + 1 < _FEW
-        )
-        if window:
-            self._record(order, window, error, final=not again)
-        if again:
-            text = f"window {window}: " if window else ""
-            text += f"{error.server or 'connection'}: {first_line(error)}; trying again"
-            if time.monotonic() - self._said_retry > _SAY_WAITING:
-                self._said_retry = time.monotonic()
-                self._tell(Event("retry", self._task.number, order.backfill, window, text=text))
-            self._stop.drain.wait(backoff(count))
+        verdict = self._patience.judge(window, error, f"window {window}" if window else "")
+        if window and not verdict.pause:
+            self._record(order, window, error, final=verdict.wait is None)
+        if self._wait(order, window, verdict):
             return True
         if not window or isinstance(error, RelationChanged):
             raise error
         self._tell(Event("failed", self._task.number, order.backfill, window, error=error))
         return False
 
-    def _pause(self, order: Order, error: WindowError, attempts: dict[int, tuple[int, float]]) -> None:
-        """Wait a while for what only a person can mend. It costs no attempt: a night is not a reason to give up."""
-        attempts.clear()
-        self._paused = min(_PAUSE_MOST, self._paused * 2) if self._paused else _PAUSE_FIRST
-        text = f"{error.server}: {PAUSE_STATES[str(error.sqlstate)]}: paused, looking again in {self._paused:.0f} s"
-        self._tell(Event("waiting", self._task.number, order.backfill, text=f"{text} ({first_line(error)})"))
-        # A session that began while its database was read-only stays so.
-        self._close(self._target)
-        self._target = None
-        self._stop.drain.wait(self._paused)
+    def _wait(self, order: Order, window: int, verdict: Verdict) -> bool:
+        """Wait for the next attempt, or until told to drain; False if there is to be none."""
+        if verdict.wait is None:
+            return False
+        if verdict.text:
+            kind = "waiting" if verdict.pause else "retry"
+            self._tell(Event(kind, self._task.number, order.backfill, window, text=verdict.text))
+        if verdict.pause:
+            # A session that began while its database was read-only stays so.
+            self._close(self._target)
+            self._target = None
+        self._stop.drain.wait(verdict.wait)
+        return True
 
     def _record(self, order: Order, window: int, error: WindowError, *, final: bool) -> None:
         try:
@@ -357,17 +290,6 @@ class Worker:
 def _usable(connection: session.Connection) -> bool:
     """Whether a connection lives and is between transactions: a COPY that failed on the other side is still in it."""
     return not connection.closed and connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
-
-
-def as_window_error(error: Exception) -> WindowError:
-    """Whatever went wrong with a window or batch, as one kind of error."""
-    if isinstance(error, WindowError):
-        return error
-    if isinstance(error, psycopg.Error):
-        return translate(error, "target")
-    if isinstance(error, session.ConnectFailed):
-        return WindowError(error.message, server=error.role, transient=True)
-    return WindowError(str(error), transient=is_transient(error))
 
 
 def main(task: Task, commands: Pipe, events: Pipe) -> None:

@@ -1,0 +1,61 @@
+"""How workers are told to stop: after what they do now, or at once, with what runs on the servers cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from multiprocessing.connection import Connection as Pipe
+
+from hyperfill import session
+
+DRAIN, CANCEL = "drain", "cancel"  # what a parent process writes into a worker's pipe
+
+
+class Stop:
+    """Whether to stop, and the connections to interrupt when running work is to be cancelled."""
+
+    def __init__(self, of: Stop | None = None) -> None:
+        """With `of` one of several that stop together, each with connections of its own."""
+        self.drain: threading.Event = of.drain if of else threading.Event()
+        self.cancel: threading.Event = of.cancel if of else threading.Event()
+        self.over = threading.Event()  # nobody is left to be cancelled
+        self.connections: list[session.Connection] = []
+        self._others: list[Stop] = []
+        if of is not None:
+            of._others.append(self)
+
+    def abort(self) -> None:
+        """Cancel what runs, again and again: a cancel that arrives between two statements is lost."""
+        self.drain.set()
+        if not self.cancel.is_set():
+            self.cancel.set()
+            threading.Thread(target=self.interrupt, name="cancel", daemon=True).start()
+
+    def interrupt(self) -> None:
+        """Send cancel requests until it is over."""
+        while not self.over.is_set():
+            for connection in [c for one in (self, *self._others) for c in one.connections]:
+                with contextlib.suppress(Exception):
+                    connection.cancel_safe(timeout=5)
+            self.over.wait(0.2)
+
+
+class PipedStop(Stop):
+    """What the parent process has told us."""
+
+    def __init__(self, commands: Pipe) -> None:
+        super().__init__()
+        self._commands = commands
+        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                command = self._commands.recv()
+            except (EOFError, OSError):
+                command = CANCEL
+            self.drain.set()
+            if command == CANCEL:
+                break
+        self.cancel.set()
+        self.interrupt()
