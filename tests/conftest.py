@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.copying",
     "tests.fixtures.dumping",
     "tests.fixtures.holding",
+    "tests.fixtures.small_disk",
 ]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")

@@ -13,6 +13,7 @@ import pytest
 
 from hyperfill.sandbox import Server
 from tests.fixtures import scenes
+from tests.fixtures.loading import Loading, rows
 from tests.fixtures.scenes import Background, arguments, make_metrics, until
 from tests.fixtures.servers import Servers
 
@@ -48,6 +49,21 @@ def test_a_server_that_becomes_read_only_is_waited_for(
         running.end()
     assert "takes no writes" in running.stderr
     scenes.assert_equal_below(source_db, target_db)
+
+
+def test_a_load_of_files_waits_for_it_as_well(servers: Servers, loading: Loading) -> None:
+    path = loading.file("a.csv", rows(10_000))
+    options = ["--target", loading.conninfo, "--hypertable", "m", "--batch-size", "16kB", "--max-rate", "150kB"]
+    running = Background.start(loading.folder.parent, "load", *options, path)
+    try:
+        until(lambda: loading.count() > 0, 60, "a batch")
+        with read_only(servers.target):
+            until(lambda: "paused, looking again" in running.stderr, 60, "the pause")
+            assert running.process.poll() is None
+        assert running.wait(60) == 0, running.stderr
+    finally:
+        running.end()
+    assert loading.query("SELECT count(*), count(DISTINCT id) FROM m") == [(10_000, 10_000)]
 
 
 def test_sessions_that_began_read_only_are_replaced(source_db: str, target_db: str, tmp_path: Path) -> None:
