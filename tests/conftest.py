@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.copying",
     "tests.fixtures.dumping",
     "tests.fixtures.holding",
+    "tests.fixtures.pgbouncer",
     "tests.fixtures.small_disk",
 ]
 

@@ -173,6 +173,7 @@ class Worker:
                 "source",
                 application_name="hyperfill/dump",
                 names_in_full=any(c.of.names_objects for c in columns),
+                asked=True,
             )
         self._orders.connection = source
         return source

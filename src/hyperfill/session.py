@@ -14,6 +14,7 @@ import psycopg
 from psycopg import conninfo as pq_conninfo
 from psycopg import sql
 
+from hyperfill import pooler
 from hyperfill.errors import Refused, UsageError, first_line
 from hyperfill.sql import query
 
@@ -93,19 +94,30 @@ def parse_conninfo(conninfo: str, role: Role) -> dict[str, str]:
         ) from None
 
 
+# Conninfos behind which is no pooler that shares sessions, as far as this process has asked.
+_own_sessions: set[str] = set()
+
+
 def connect(
-    conninfo: str, role: Role, *, application_name: str = "hyperfill", names_in_full: bool = False
+    conninfo: str,
+    role: Role,
+    *,
+    application_name: str = "hyperfill",
+    names_in_full: bool = False,
+    asked: bool = False,
 ) -> Connection:
     """Open a connection in autocommit mode and pin its settings.
 
     `names_in_full`: names of objects that values stand for are printed with their schema, whatever the role's path is.
+    `asked`: another process has found out that this is a session of its own.
 
     Raises `ConnectFailed` naming host and database, never a password.
     """
     parameters = parse_conninfo(conninfo, role)
     defaults = {k: v for k, v in _KEEPALIVES.items() if k not in parameters}
-    try:
-        connection = psycopg.connect(
+
+    def open_one() -> Connection:
+        return psycopg.connect(
             pq_conninfo.make_conninfo(conninfo, **defaults),
             autocommit=True,
             # A prepared statement's generic plan cannot exclude chunks at plan time: it locks all of them.
@@ -113,24 +125,55 @@ def connect(
             client_encoding="UTF8",
             application_name=application_name,
         )
-    except psycopg.Error as error:
-        raise ConnectFailed(role, _redact(" ".join(str(error).split()), parameters)) from None
+
     try:
+        connection = open_one()
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        raise ConnectFailed(role, _redact(text, parameters), _no_room(text)) from None
+    try:
+        if not asked and conninfo not in _own_sessions:
+            refused = pooler.in_between(connection, open_one)
+            if refused is not None:
+                raise ConnectFailed(role, refused, pooler.HINT)
+            _own_sessions.add(conninfo)
         pin(connection, role)
         if names_in_full:
             connection.execute(query("session/names_in_full"))
     except psycopg.Error as error:
         connection.close()
         raise ConnectFailed(role, _redact(first_line(error), parameters)) from None
+    except ConnectFailed:
+        connection.close()
+        raise
     return connection
 
 
 class ConnectFailed(Refused):
     """A server could not be reached or refused us."""
 
-    def __init__(self, role: Role, reason: str) -> None:
-        super().__init__(f"cannot connect to the {role}: {reason}")
+    def __init__(self, role: Role, reason: str, hint: str | None = None) -> None:
+        super().__init__(f"cannot connect to the {role}: {reason}", hint=hint)
         self.role = role
+
+
+def _no_room(text: str) -> str | None:
+    """What to do where all connections are taken. libpq does not hand out the SQLSTATE (53300) of such an error."""
+    if not any(words in text for words in _NO_ROOM):
+        return None
+    return (
+        "a run needs one connection on the source and one on the target for each of --jobs, and one more on the "
+        "target: use fewer --jobs, or raise max_connections or the role's or database's CONNECTION LIMIT"
+    )
+
+
+_NO_ROOM = (
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "too many connections for role",
+    "too many connections for database",
+    "no more connections allowed",  # PgBouncer: max_client_conn
+)
 
 
 def _redact(text: str, parameters: Mapping[str, str]) -> str:

@@ -104,7 +104,7 @@ class Worker:
         if self._target is None or not _usable(self._target):
             self._close(self._target)
             self._target = session.connect(
-                order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}"
+                order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}", asked=True
             )
             self._replica = False
         if order.triggers_off is not self._replica:
@@ -127,7 +127,7 @@ class Worker:
             self._close(source)
             name = f"hyperfill/{order.backfill}"
             source = session.connect(
-                order.source_conninfo, "source", application_name=name, names_in_full=order.names_objects
+                order.source_conninfo, "source", application_name=name, names_in_full=order.names_objects, asked=True
             )
             self._sources[known] = source
         return ServerSource(source, order, self._task.stall)
