@@ -25,7 +25,7 @@ from hyperfill.window import translate
 
 _PAUSE_FIRST, _PAUSE_MOST = 2.0, 60.0  # seconds between two looks at a server that takes no rows
 _FEW = 5  # attempts for conflicts that the next attempt usually does not meet
-_SAY_EVERY = 5.0  # seconds between two words about what is tried again
+_SAY_EVERY = 5.0  # seconds until the same is said once more
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Patience:
         self._few = few
         self._attempts: dict[Hashable, tuple[int, float]] = {}  # what failed -> how often, when first
         self._paused = 0.0  # seconds, of the last pause
-        self._said = 0.0
+        self._said: tuple[str, float] = ("", 0.0)
 
     def forget(self) -> None:
         """Something was moved: the servers are well."""
@@ -67,12 +67,12 @@ class Patience:
         again = error.transient and now - since < self._seconds
         if not again and not (error.sqlstate in self._few and count + 1 < _FEW):
             return Verdict(None)
-        text = f"{name}: " if name else ""
-        text += f"{error.server or 'connection'}: {first_line(error)}; trying again"
-        if now - self._said < _SAY_EVERY:
+        reason = f"{error.server or 'connection'}: {first_line(error)}; trying again"
+        text = f"{name}: {reason}" if name else reason
+        if self._said[0] == reason and now - self._said[1] < _SAY_EVERY:
             text = ""
         else:
-            self._said = now
+            self._said = (reason, now)
         return Verdict(backoff(count), text=text)
 
 

@@ -50,6 +50,7 @@ class Relayed:
     rows_sent: int = 0
     rows_taken: int = 0
     bytes: int = 0
+    note: str = ""  # what is odd about it, in a sentence
 
 
 class Throttle:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from psycopg import sql
 
 from hyperfill import ledger
+from hyperfill.catalog import is_hypertable, read_chunks, read_server
 from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -37,7 +38,7 @@ class ServerSource:
         out, into = copy_statements(self._order, span)
         source = self._connection
         try:
-            return relay(
+            relayed = relay(
                 source.pgconn,
                 target.pgconn,
                 out.as_bytes(source),
@@ -47,6 +48,21 @@ class ServerSource:
             )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
+        # Never of an estimate of 1, which is what a stretch without rows is given.
+        if relayed.rows_sent == 0 and claim.estimate > 1 and on("source", lambda: self._was_dropped(span)):
+            relayed.note = (
+                f"the source has no chunk here any more, and had about {claim.estimate:,} rows when this was planned: "
+                "did retention or drop_chunks take them away? What the target has here stays"
+            )
+        return relayed
+
+    def _was_dropped(self, span: Span) -> bool:
+        """Of a hypertable of which there were rows in `span`: whether no chunk of it is left there."""
+        relation = self._axis.relation
+        if not is_hypertable(self._connection, read_server(self._connection), relation):
+            return False
+        chunks = read_chunks(self._connection, relation, self._axis.time_type)
+        return not any(_reaches(chunk.lower, chunk.upper, span) for chunk in chunks)
 
     def check(self) -> None:
         names = [c.source for c in self._order.columns]
@@ -75,6 +91,11 @@ class ServerSource:
             )
         ).fetchall()
         return [list(row) for row in found]
+
+
+def _reaches(lower: int | None, upper: int | None, span: Span) -> bool:
+    """Whether [lower, upper), open where None, has a part of `span`."""
+    return (lower is None or lower < span.upper) and (upper is None or span.lower is None or upper > span.lower)
 
 
 def _text(column: MovedColumn) -> sql.Composed:

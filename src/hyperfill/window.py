@@ -131,10 +131,11 @@ def move(
     claim: ledger.Claim,
     *,
     throttle: Throttle | None = None,
-) -> None:
-    """Move a window that the target's open transaction has claimed, and commit. Without a source it is only cleared.
+) -> Relayed:
+    """Move a window that the target's open transaction has claimed, and commit; what went through.
 
-    Raises `WindowError` after a rollback, `CommitUnknown` where the answer to COMMIT was lost.
+    Without a source it is only cleared. Raises `WindowError` after a rollback, `CommitUnknown` where the answer to
+    COMMIT was lost.
     """
     span = span_of(order, claim)
     name = f"hyperfill/{order.backfill}/{claim.id}"
@@ -155,10 +156,28 @@ def move(
             "target",
             lambda: ledger.finish(target, order.backfill, claim.id, deleted, relayed.rows_taken, relayed.bytes),
         )
+    except WindowError as error:
+        rollback(target)
+        if error.sqlstate is not None and not error.transient:
+            _look_again(source if error.server == "source" else None, target, order, error)
+        raise
     except BaseException:
         rollback(target)
         raise
     commit(target, claim.id)
+    return relayed
+
+
+def _look_again(source: RowSource | None, target: Connection, order: Order, error: WindowError) -> None:
+    """Raise `RelationChanged` if that is what is behind an error: every other window would fail of it as well."""
+    try:
+        check_identity(target, "target", order.target.relation, [c.target for c in order.columns])
+        if source is not None:
+            source.check()
+    except RelationChanged as changed:
+        raise changed from error
+    except (psycopg.Error, WindowError):
+        pass  # what is known is enough
 
 
 def begin(target: Connection) -> None:
@@ -295,7 +314,7 @@ _HINTS = {
     "22008": "no hypertable can hold this time; --skip-unstorable leaves rows at -infinity out",
     "23503": "the referenced row is missing on the target: load the referenced table first",
     "23505": "a row with this key exists outside the window, or was dual-written just now",
-    "42501": "the role lost a right since the run began",
+    "42501": "the role lost a right since the run began: grant it again",
     "53200": "out of shared memory usually means locks: use fewer --jobs, or raise max_locks_per_transaction",
     "57014": "somebody cancelled the statement",
 }

@@ -163,7 +163,10 @@ class Worker:
                     self._stop.drain.wait(_POLL)
                     continue
                 cursor = claimed.id
-                move(source, target, order, claimed, throttle=self._throttle)
+                moved = move(source, target, order, claimed, throttle=self._throttle)
+                if moved.note:
+                    text = f"window {claimed.id}: {moved.note}"
+                    self._tell(Event("waiting", self._task.number, order.backfill, claimed.id, text=text))
                 said = time.monotonic()
                 self._patience.forget()
             except CommitUnknown as unknown:
