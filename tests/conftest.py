@@ -7,6 +7,7 @@ import os
 import pytest
 
 pytest_plugins = [
+    "tests.fixtures.roles",
     "tests.fixtures.servers",
     "tests.fixtures.cli",
     "tests.fixtures.pair",
