@@ -1,5 +1,5 @@
 -- The ledger: what was planned, what is done. It lives in the target, so that a window's rows and the
--- note that they are there commit together. No secrets, and no rights for PUBLIC (a new schema has none).
+-- note that they are there commit together. No secrets, and no rights for PUBLIC (see the end).
 
 CREATE SCHEMA hyperfill;
 COMMENT ON SCHEMA hyperfill IS 'Ledger of hyperfill: backfills and their windows. "hyperfill clean" empties it.';
@@ -190,3 +190,8 @@ CREATE TABLE hyperfill.refreshes (
     done_at timestamptz,
     PRIMARY KEY (backfill_id, id)
 );
+
+-- What new things get by default may have been changed by their owner. Rejected rows are data like any other.
+REVOKE ALL ON SCHEMA hyperfill FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA hyperfill FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA hyperfill FROM PUBLIC;
