@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
+
+_SECRETS = (
+    # key=value, in libpq's words or a URI's parameters
+    re.compile(r"""((?:password|secret|client_key|server_key)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&]+)""", re.IGNORECASE),
+    # scheme://user:password@: a password that should have been written in percents may hold anything
+    re.compile(r"(://[^:@/\s]*:)\S*(?=@)"),
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Text that may quote a command line, without passwords: a conninfo whose quotes were forgotten is no option."""
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1***", text)
+    return text
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.cli.suggest_end import SuggestOptions
 from hyperfill.cli.verify import VerifyOptions
-from hyperfill.early import print_failure, wants_json
+from hyperfill.early import hide_secrets, print_failure, wants_json
 from hyperfill.errors import HyperfillError, Incomplete, Interrupted, Refused, UsageError, first_line, is_transient
 
 app = App(
@@ -187,9 +187,10 @@ def invoke(arguments: list[str]) -> int:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        say(f"hyperfill: {error}")
+        text = hide_secrets(str(error))
+        say(f"hyperfill: {text}")
         say("  see hyperfill --help")
-        fail("refused", str(error), "see hyperfill --help")
+        fail("refused", text, "see hyperfill --help")
         return UsageError.exit_code
     except HyperfillError as error:
         print_error(error)
@@ -219,9 +220,10 @@ def invoke(arguments: list[str]) -> int:
             say("  whatever was not done is as before, run the same command again")
             fail("incomplete", text, "run the same command again")
             return Incomplete.exit_code
-        say(f"hyperfill: unexpected {type(error).__name__}: {error}")
+        text = hide_secrets(f"unexpected {type(error).__name__}: {error}")
+        say(f"hyperfill: {text}")
         say("  this is a defect; HYPERFILL_TRACEBACK=1 shows where")
-        fail("incomplete", f"unexpected {type(error).__name__}: {error}")
+        fail("incomplete", text)
         return 1
 
 
