@@ -139,12 +139,11 @@ def _now(time_type: TimeType, text: str) -> int:
 def floors(connection: Connection, one: Aggregate, ordinals: Sequence[int]) -> dict[int, Span]:
     """The bucket that each position lies in, as the server cuts time."""
     kind = one.time_type
+    schema = str(fetch_one(connection, query("compressed/extension_schema"))[0])
     statement = sql.SQL(query("caggs/floors")).format(
-        type=sql.SQL(cast(Any, kind.sql_name)), floor=_floor(one.bucket, kind), next=_next(one.bucket, kind)
+        type=sql.SQL(cast(Any, kind.sql_name)), floor=_floor(one.bucket, kind, schema), next=_next(one.bucket, kind)
     )
-    function = str(fetch_one(connection, query("compressed/extension_schema"))[0])
-    text = statement.as_string(connection).replace("@extension@", sql.Identifier(function).as_string(connection))
-    rows: list[Any] = connection.execute(cast(Any, text), [[kind.text(o) for o in ordinals]]).fetchall()
+    rows: list[Any] = connection.execute(statement, [[kind.text(o) for o in ordinals]]).fetchall()
     return {kind.ordinal(row[0]): Span(kind.ordinal(row[1]), kind.ordinal(row[2])) for row in rows}
 
 
@@ -152,8 +151,8 @@ def _typed(value: str, type_name: str) -> sql.Composed:
     return sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(cast(Any, type_name)))
 
 
-def _floor(bucket: Bucket, time_type: TimeType) -> sql.Composed:
-    """time_bucket() of p.moment, with named arguments: its variants order them differently."""
+def _floor(bucket: Bucket, time_type: TimeType, schema: str) -> sql.Composed:
+    """The extension's time_bucket() of p.moment, with named arguments: its variants order them differently."""
     name = time_type.sql_name
     step = name if time_type.kind is Kind.INTEGER else "interval"
     arguments = [
@@ -166,7 +165,7 @@ def _floor(bucket: Bucket, time_type: TimeType) -> sql.Composed:
         arguments.append(sql.SQL("origin => {}").format(_typed(bucket.origin, name)))
     if bucket.offset is not None:
         arguments.append(sql.SQL('"offset" => {}').format(_typed(bucket.offset, step)))
-    return sql.SQL("@extension@.time_bucket({})").format(sql.SQL(", ").join(arguments))
+    return sql.SQL("{}({})").format(sql.Identifier(schema, "time_bucket"), sql.SQL(", ").join(arguments))
 
 
 def _next(bucket: Bucket, time_type: TimeType) -> sql.Composed:
