@@ -23,6 +23,7 @@ from hyperfill.quantities import human_bytes
 from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Spec
 from hyperfill.sql import query
+from hyperfill.stopping import Stop
 from hyperfill.suggest import (
     MOST_BUCKETS,
     Bucket,
@@ -37,7 +38,6 @@ from hyperfill.suggest_words import Circumstances, label, reasons, refusal
 from hyperfill.survey import estimate, first_row, last_row, scanned
 from hyperfill.timeline import TIME_TYPES, BoundError, Span, TimeType
 from hyperfill.window import Order
-from hyperfill.worker import Stop
 
 # TimescaleDB counts from 1970 in 64 bits: a bound near the end of PostgreSQL's types is out of range on a hypertable.
 _FAR = 290_000 * 365 * DAY

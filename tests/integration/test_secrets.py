@@ -14,7 +14,7 @@ from psycopg import conninfo as pq_conninfo
 from hyperfill.early import hide_secrets
 from tests.fixtures import scenes
 from tests.fixtures.cli import Hyperfill
-from tests.fixtures.scenes import T, Background, execute, make_metrics, until, windows_done
+from tests.fixtures.scenes import Background, T, execute, make_metrics, until, windows_done
 from tests.fixtures.servers import Servers
 
 SECRET = "Ge_heim%1"
