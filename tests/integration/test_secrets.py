@@ -178,5 +178,5 @@ def test_no_statement_holds_a_password(hyperfill: Hyperfill, source_db: str, tar
     assert ended.returncode == 0, ended.stderr
     for server, conninfo in zip(servers, (source_db, target_db), strict=True):
         text = server.log.read_text(errors="replace")
-        assert "COPY (SELECT" in text or "COPY \"public\"" in text
+        assert "COPY (SELECT" in text or 'COPY "public"' in text
         assert without_password(conninfo)[1] not in text

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hyperfill.csvrows import first_break
 from hyperfill.dialect import Dialect
 from hyperfill.splitter import CsvError, Piece, Splitter, count_lines, fields_of, row_spans
-from tests.fixtures.machine import DEFAULT, cases, expected, noise, reader, server, sizes, small, values
+from tests.fixtures.csv_machine import expected, reader, server, small, values
+from tests.fixtures.csv_noise import DEFAULT, cases, noise, sizes
 
 
 @settings(deadline=None, max_examples=1500)

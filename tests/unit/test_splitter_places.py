@@ -10,7 +10,8 @@ from hyperfill.csvrows import Scanner
 from hyperfill.dialect import Dialect
 from hyperfill.errors import UsageError
 from hyperfill.splitter import CsvError, Piece, Splitter
-from tests.fixtures.machine import DEFAULT, expected, reader, split
+from tests.fixtures.csv_machine import expected, reader
+from tests.fixtures.csv_noise import DEFAULT, split
 
 
 @pytest.mark.parametrize("max_bytes", range(1, 60))

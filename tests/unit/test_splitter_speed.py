@@ -10,7 +10,7 @@ import pytest
 
 from hyperfill.dialect import Dialect
 from hyperfill.splitter import fields_of, row_spans
-from tests.fixtures.machine import BACKSLASH, DEFAULT, split
+from tests.fixtures.csv_noise import BACKSLASH, DEFAULT, split
 
 _HUGE = """
 import sys
