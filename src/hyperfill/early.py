@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 _SECRETS = (
     # key=value, in libpq's words or a URI's parameters
@@ -35,10 +36,10 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 def print_failure(state: str, error: str, hint: str | None = None, findings: Sequence[object] = ()) -> None:
     """The object for a command that has no result."""
-    json.dump(
-        {"state": state, "error": error, "hint": hint, "findings": list(findings)},
-        sys.stdout,
-        ensure_ascii=False,
-        indent=2,
-    )
-    sys.stdout.write("\n")
+    print_json({"state": state, "error": error, "hint": hint, "findings": list(findings)})
+
+
+def print_json(value: Any) -> None:
+    """One object on stdout. Bytes of the command line that are no text are in it as escapes, which UTF-8 can hold."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")

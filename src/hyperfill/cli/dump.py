@@ -45,7 +45,8 @@ class DumpOptions:
     source: Source = None
     table: Table = None
     out: Annotated[
-        str | None, option("out", "The folder to write: an empty one, or one that is not there; or to go on with.")
+        str | None,
+        option("out", "The folder to write: an empty one, or one that is not there; or to go on with.", validator=None),
     ] = None
     start: Start = None
     end: Annotated[

@@ -18,9 +18,16 @@ from hyperfill.spec import Limits, Spec, default_jobs
 T = TypeVar("T")
 
 
+def is_text(_: Any, value: Any) -> None:
+    """Bytes that are no text can name a file, and nothing on a server. Raises ValueError."""
+    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("It holds bytes that are no text in UTF-8.")
+
+
 def option(name: str, text: str, **more: Any) -> Parameter:
-    """An option with its environment variable."""
-    return Parameter(name=f"--{name}", env_var="HYPERFILL_" + name.upper().replace("-", "_"), help=text, **more)
+    """An option with its environment variable. Where a text names a file, say `validator=None`."""
+    variable = "HYPERFILL_" + name.upper().replace("-", "_")
+    return Parameter(name=f"--{name}", env_var=variable, help=text, **{"validator": is_text, **more})
 
 
 Target = Annotated[

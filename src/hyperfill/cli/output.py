@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hyperfill.early import print_json
 from hyperfill.errors import Finding, HyperfillError
+
+__all__ = ["findings_lines", "observer", "print_error", "print_json", "say", "unheard"]
 
 if TYPE_CHECKING:
     from hyperfill.progress import Observer
-
-
-def print_json(value: Any) -> None:
-    """The one object on stdout."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
 
 
 @contextlib.contextmanager
