@@ -6,6 +6,7 @@ import datetime as dt
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,34 @@ def destinations(path: Path) -> tuple[str | None, list[str]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        leaves = list(_leaves(document))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of the encoding as well, and of a number of 5000 digits
         raise UsageError(f"--config {path}: {error}") from None
+    except RecursionError:
+        raise UsageError(f"--config {path}: it is nested too deeply") from None
+    for value in leaves:
+        # A hexadecimal number may be so long that Python does not even print it.
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise UsageError(f"--config {path}: a number in it has more than 64 bits")
+        if isinstance(value, str) and "\0" in value:
+            raise UsageError(f"--config {path}: {value!r} holds a NUL, which no server takes")
+    return document
+
+
+def _leaves(value: Any, depth: int = 0) -> Iterator[Any]:
+    """All values in it, and the keys of its tables. Dotted keys nest as deeply as they are long: a RecursionError."""
+    if depth > 100:
+        raise RecursionError
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for part in value:
+            yield from _leaves(part, depth + 1)
+    else:
+        yield value
 
 
 def _checked(section: dict[str, Any], where: str, forbidden: frozenset[str], problems: list[str]) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def parse(tokens: Sequence[str]) -> CopyFlags:
             if not left:
                 raise UsageError(f"flag needs an argument: -{name}")
             text = left.pop(0)
+        if name != "file" and any("\ud800" <= c <= "\udfff" for c in text):
+            raise UsageError(f"-{name} {text!r} holds bytes that are no text in UTF-8")
         values[name.replace("-", "_")] = _value(name, kind, text)
         if values.get("help"):
             return CopyFlags(help=True)
@@ -187,7 +189,7 @@ def _shown(default: Any) -> str:
 def _value(name: str, kind: type, text: str) -> Any:
     try:
         return _READERS[kind](text)
-    except ValueError:
+    except (ValueError, OverflowError):
         what = {bool: "true or false", int: "a whole number", float: "a time such as 10s or 1m30s"}[kind]
         raise UsageError(f"-{name} must be {what}, and is {text!r}") from None
 
@@ -205,7 +207,10 @@ def _integer(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9][0-9A-Za-z_]*", text):  # nor spaces, nor digits of other scripts
         raise ValueError
     octal = re.fullmatch(r"[+-]?0[0-7_]+", text)
-    return int(text, 8 if octal else 0)
+    value = int(text, 8 if octal else 0)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
 
 
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -224,6 +229,8 @@ def _duration(text: str) -> float:
             raise ValueError
         total += Fraction(part[1].rstrip(".")) * {"m": 60, "h": 3600}.get(part[2], 1) / _UNITS.get(part[2], 1)
         at = part.end()
+    if total * 10**9 >= 2**63:  # nanoseconds there
+        raise ValueError
     return float(-total if text.startswith("-") else total)
 
 

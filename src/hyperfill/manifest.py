@@ -163,6 +163,8 @@ class Reader:
             raise Refused(f"{self.path}: {self.place}{name} is {_kind(value)}, and should be {_KINDS[kind]}")
         if isinstance(value, int) and value < 0:
             raise Refused(f"{self.path}: {self.place}{name} is negative")
+        if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise Refused(f"{self.path}: {self.place}{name} holds what no server takes for text")
         return value
 
     def optional(self, name: str, kind: type[T]) -> T | None:

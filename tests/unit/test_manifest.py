@@ -111,6 +111,8 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], object]:
         (put("windows", 0, "bytes", value=-1), "windows[0].bytes is negative"),
         (put("format", value=2), "is of format 2, and this hyperfill knows 1"),
         (put("complete", value=False), "is not complete\nrun the same dump command again"),
+        (put("relation", value="a\0b"), "relation holds what no server takes for text"),
+        (put("columns", 1, "name", value="\ud800"), "columns[1].name holds what no server takes"),
         (put("compress", value="lzma"), "'lzma' is none that"),
         (put("time_type", value="text"), "'text' is none that"),
         (put("time_column", value="n"), "'n' is none of the columns"),

@@ -209,7 +209,7 @@ def parse_map(text: str) -> tuple[tuple[str, str], ...]:
     if text.lstrip().startswith("{"):
         try:
             found = json.loads(text, object_pairs_hook=list)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the mapping is no JSON object: {error}") from None
         if not isinstance(found, list) or not all(isinstance(v, str) for _, v in found):
             raise UsageError('the mapping must be a JSON object of texts: {"in the file": "column"}')
