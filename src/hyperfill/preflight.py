@@ -47,7 +47,7 @@ def read_bound(target: Connection, time_type: TimeType, text: str, option: str) 
     except BoundError as error:
         raise Refused(f"{option}: {error}") from None
     if time_type.kind is Kind.INTEGER:
-        return int(checked)
+        return time_type.ordinal(checked.removeprefix("+"))  # int() itself reads no 5000 zeros
     statement = sql.SQL(query("preflight/canonical")).format(type=sql.SQL(time_type.sql_name))
     try:
         row: Any = target.execute(statement, [checked]).fetchone()
