@@ -10,9 +10,10 @@ PYTEST_ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 PYTHON ?=
 ROUNDS ?= 50
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-next faults lint docs lock clean
+.PHONY: help setup demo test test-next faults fuzz lint docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +34,7 @@ $(DATA): $(STAMP) requirements-demo.lock
 	@touch $@
 
 # The tests start the command a thousand times: what Python has compiled it may keep, whoever told it otherwise.
-test test-next faults: export PYTHONDONTWRITEBYTECODE =
+test test-next faults fuzz: export PYTHONDONTWRITEBYTECODE =
 
 demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
@@ -47,6 +48,9 @@ test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian s
 faults: $(STAMP) ## tests that take minutes, then ROUNDS=50 rounds of random faults, from SEED on if that is given
 	HYPERFILL_TEST_LONG=1 $(BIN)/pytest -m long
 	$(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(STAMP) ## splitter, header and encoder by atheris for SECONDS=60; what fails is written to .fuzz
+	$(BIN)/python -m tests.faults.fuzz_csv --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -69,5 +73,5 @@ lock: $(STAMP) ## resolve the dependencies anew and write the lock files
 	@! grep -nE '[a-z]+://' requirements*.lock
 
 clean: ## remove .venv and everything that was generated here (not the download cache)
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
