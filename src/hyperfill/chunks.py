@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 _SAMPLE_ROWS = 1000  # among which rows for every space partition are looked for
 _FEW_ROWS = 20
 _LARGEST_VALUE = 1_000_000  # characters; a chunk is not worth sending more
-# A lock that is not free at once is tried for again, but not for long: the window can still do without.
-_PATIENCE = 10.0
+_PATIENCE = 2.0  # seconds in which a lock that is not free is tried for again, before the window's next attempt
+_LOCKS = frozenset({"55P03", "40P01"})
 _MAX_CELLS = 64
 
 
@@ -85,7 +85,11 @@ class ChunkMaker:
         ]
 
     def create(self, source: Patterns, target: Connection, cells: list[Span], window: Span) -> None:
-        """Create chunks, each in its own transaction. Failing is no error: the window then creates what is missing."""
+        """Create chunks, each in its own transaction. Where that is not possible the window creates what is missing.
+
+        Raises psycopg's error where a lock was not free: the window would get it sooner or later, and keep it to its
+        end from everybody else who needs a new chunk or writes to a referenced table.
+        """
         for cell in cells:
             assert cell.lower is not None
             self._tried.add(cell.lower)
@@ -118,6 +122,9 @@ class ChunkMaker:
             lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None  # the source's connection
             if target.closed or lost:
                 raise
+            if isinstance(error, psycopg.Error) and error.sqlstate in _LOCKS:
+                self._tried.discard(self._grid.cell(ordinal).lower or 0)
+                raise
             log.debug("a chunk was not created beforehand: %s", first_line(error))
             if isinstance(error, psycopg.errors.InsufficientPrivilege):
                 self._give_up(first_line(error))
@@ -147,6 +154,9 @@ class ChunkMaker:
         here = order.target.condition(Span(ordinal, ordinal + 1))
         with target.transaction():
             target.execute("SELECT set_config('application_name', %s, true)", [f"hyperfill/{order.backfill}/chunk"])
+            # Before any lock that the application may need. Several workers that wait for one of its transactions
+            # would each hold up for 0.7 s whoever needs a chunk as well, in turn.
+            target.execute(query("window/one_maker"), [order.hypertable_oid])
             found = target.execute(sql.SQL(query("window/anything")).format(relation=relation, window=here)).fetchone()
             if found and found[0]:
                 return  # a dual-writer was faster: the chunk is there

@@ -76,6 +76,7 @@ class Worker:
         self._target: session.Connection | None = None
         self._sources: dict[tuple[str, bool], session.Connection] = {}
         self._dumps: dict[str, RowSource] = {}
+        self._making = 0  # the window whose chunks are made beforehand now
         self._patience = Patience(task.retry)
         self._replica = False
         self._throttle = Throttle(task.bytes_per_second, stop.cancel) if task.bytes_per_second else None
@@ -147,6 +148,7 @@ class Worker:
         self._patience.forget()
         while not self._stop.drain.is_set():
             claimed: ledger.Claim | None = None
+            self._making = 0
             try:
                 source, target = self._open(order)
                 claimed = self._claim(order, maker, guard, source, target, cursor)
@@ -178,7 +180,7 @@ class Worker:
             except PoliciesOn:
                 raise  # nothing is wrong with the window
             except (WindowError, psycopg.Error, HyperfillError) as error:
-                window = claimed.id if claimed else 0
+                window = claimed.id if claimed else self._making
                 if self._failed(order, window, as_window_error(error)):
                     # Let the next claim find the same window again.
                     cursor = begin_at if not window else window + (1 if order.newest else -1)
@@ -212,7 +214,9 @@ class Worker:
             cells = maker.missing(window, claimed.estimate) if source is not None else []
             if cells and source is not None:
                 target.execute("ROLLBACK")
+                self._making = claimed.id
                 maker.create(source, target, cells, window)
+                self._making = 0
                 cursor = claimed.id + (1 if order.newest else -1)
                 continue
             whole = guard.enter(target, window)

@@ -163,3 +163,52 @@ def test_nothing_is_created_for_a_window_that_looks_empty(pair: Pair, estimate: 
     pair.on_target("SELECT create_hypertable('m', 'time', chunk_time_interval => interval '1 day')")
     maker = ChunkMaker(order_of(pair))
     assert maker.missing(Span(None, 0), estimate) == []
+
+
+def test_a_lock_that_stays_held_is_not_left_to_the_window(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would get it in the end, and keep it as long as it lasts."""
+    monkeypatch.setattr("hyperfill.chunks._PATIENCE", 0.1)
+    pair.both("CREATE TABLE devices (id int PRIMARY KEY)", "INSERT INTO devices SELECT generate_series(0, 23)", TABLE)
+    pair.on_source(ROWS, "CREATE INDEX ON m (time)")
+    pair.on_target(
+        "SELECT create_hypertable('m', 'time', chunk_time_interval => interval '1 day')",
+        "ALTER TABLE m ADD FOREIGN KEY (device) REFERENCES devices",
+    )
+    order = order_of(pair)
+    maker = ChunkMaker(order)
+    first = order.target.time_type.ordinal("2024-01-01 00:00:00+00")
+    window = Span(first, first + 86_400_000_000)
+    with (
+        session.connect(pair.source_conninfo, "source") as source,
+        session.connect(order.target_conninfo, "target") as target,
+        psycopg.connect(pair.target_conninfo) as application,
+    ):
+        application.execute("INSERT INTO devices VALUES (24)")
+        cells = maker.missing(window, 24)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            maker.create(ServerSource(source, order), target, cells, window)
+        assert maker.missing(window, 24) == cells
+        application.commit()
+        maker.create(ServerSource(source, order), target, cells, window)
+        assert maker.missing(window, 24) == []
+    assert chunk_count(pair) == 1
+
+
+def test_a_chunk_that_cannot_be_made_fails_its_window_alone(pair: Pair) -> None:
+    """The others, whose chunks are there, go on; and the reason is said."""
+    pair.both("CREATE TABLE devices (id int PRIMARY KEY)", "INSERT INTO devices SELECT generate_series(0, 23)", TABLE)
+    pair.on_source(ROWS, "CREATE INDEX ON m (time)")
+    pair.on_target(
+        "SELECT create_hypertable('m', 'time', chunk_time_interval => interval '1 day')",
+        "INSERT INTO m SELECT '2024-01-01Z'::timestamptz + i * interval '1 day', i, 1 FROM generate_series(0, 2) AS i",
+        "ALTER TABLE m ADD FOREIGN KEY (device) REFERENCES devices",
+    )
+    with psycopg.connect(pair.target_conninfo) as application:
+        application.execute("INSERT INTO devices VALUES (24)")
+        code, report, errors = pair.command("run", "m", "--end", "2024-02-01Z", "--jobs", "1", "--retry-for", "1s")
+    assert code == 4, errors
+    assert (report["windows"]["failed"], report["rows_copied"]) == (1, 72), report
+    [failed] = report["failed_windows"]
+    assert (failed["sqlstate"], failed["lower"]) == ("55P03", "2024-01-04 00:00:00+00")
+    assert "Traceback" not in errors
+    assert pair.run("m", "--end", "2024-02-01Z")["rows_copied"] == 96
