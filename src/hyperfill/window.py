@@ -313,7 +313,7 @@ _HINTS = {
     "22021": "the source holds bytes that are no valid text in its own encoding",
     "22008": "no hypertable can hold this time; --skip-unstorable leaves rows at -infinity out",
     "23503": "the referenced row is missing on the target: load the referenced table first",
-    "23505": "a row with this key exists outside the window, or was dual-written just now",
+    "23505": "the source has this key twice, a row outside the window has it, or it was dual-written just now",
     "42501": "the role lost a right since the run began: grant it again",
     "53200": "out of shared memory usually means locks: use fewer --jobs, or raise max_locks_per_transaction",
     "57014": "somebody cancelled the statement",

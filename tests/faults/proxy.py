@@ -27,6 +27,7 @@ Action = Literal[
     "rst",  # both ends get a reset; the message does not arrive
     "fin",  # both ends see an orderly end; the message does not arrive
     "stall",  # both sockets stay open and are acknowledged, nothing passes any more
+    "hold",  # as "stall", until `release`: then the message arrives, and all that came after it
     "throttle",  # goes on at the rule's bytes per second, each way
     "client deaf",  # the server sees the end, the client never hears anything again
     "server deaf",  # the client gets a reset, the server never hears anything again
@@ -107,6 +108,7 @@ class Session:
         self.started = False  # the startup message has passed
         self.cancel = False  # a cancel request, no session
         self.stalled = False
+        self.held: tuple[int, bytes] | None = None  # which of the streams, and the message
         self.doomed = False  # reset when the server has answered
         self.rate: float | None = None
         self.client, self.server = client, server
@@ -197,6 +199,19 @@ class Proxy:
             for session in found:
                 self._cut(session, "rst")
         return len(found)
+
+    def release(self) -> None:
+        """Let go on what is held."""
+        with self._lock:
+            for session in [s for s in self._sessions if s.held is not None]:
+                assert session.held is not None
+                number, message = session.held
+                session.held, session.stalled = None, False
+                session.streams[number].out += message
+                for stream in session.streams:
+                    self._read(session, stream)
+                self._register(session)
+        self._wake.send(b".")
 
     def bury(self) -> None:
         """End what is deaf or stalled: the other end is told now."""
@@ -350,6 +365,8 @@ class Proxy:
                 self.trace.append(f"{time.monotonic():.3f} {session.number} {session.name} *** {action}")
                 session.rate = rule.rate if action == "throttle" else session.rate
                 passed = self._act(session, action, bytes(data[start - 5 : end]))
+                if action == "hold":
+                    session.held = (0 if origin == "client" else 1, bytes(data[start - 5 : end]))
                 # Last: whoever waits for it may look at once.
                 rule.hits.append(time.monotonic())
                 rule.hit.set()
@@ -373,7 +390,7 @@ class Proxy:
                 session.streams[0].ended = False
                 session.streams[1].out.clear()
             return True
-        if action == "stall":
+        if action in ("stall", "hold"):
             session.stalled = True
             self._register(session)
         elif action in ("client deaf", "server deaf", "server alone"):
