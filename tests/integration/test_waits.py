@@ -34,8 +34,11 @@ WAITING = (
 
 
 def make(pair: Pair) -> None:
-    """A hypertable with all that can make somebody wait: foreign key, unique key, indexes, triggers. The target has
-    half of the newest two days already, with other values; of the days before every second one has a chunk, and so has the day after."""
+    """A hypertable with all that can make somebody wait: foreign key, unique key, indexes, triggers.
+
+    The target has half of the newest two days already, with other values. Of the days before every second one has a
+    chunk, and so has the day after.
+    """
     pair.both(
         "CREATE TABLE devices (id int PRIMARY KEY, name text, seen bigint DEFAULT 0)",
         "INSERT INTO devices SELECT i, 'device ' || i FROM generate_series(0, 50) AS i",
