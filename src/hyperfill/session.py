@@ -75,7 +75,8 @@ _KEEPALIVES: Mapping[str, str] = {
     "keepalives_idle": "15",
     "keepalives_interval": "5",
     "keepalives_count": "4",
-    "tcp_user_timeout": "60000",
+    # Where it is set the system asks it, and not the count of keepalives, when to give up.
+    "tcp_user_timeout": "30000",
     "connect_timeout": "20",
 }
 

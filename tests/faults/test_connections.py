@@ -383,8 +383,8 @@ class Silence:
 
 SILENCES = {
     # The client's own keepalives, and tcp_user_timeout where it had something to send.
-    "the target for the client": Silence("target", TARGET["copied"], "client deaf", (10, 70)),
-    "the source for the client": Silence("source", SOURCE["middle"], "client deaf", (10, 70)),
+    "the target for the client": Silence("target", TARGET["copied"], "client deaf", (10, 50)),
+    "the source for the client": Silence("source", SOURCE["middle"], "client deaf", (10, 50)),
     # The lease of a worker that the server cannot hear: until then others pass its window over.
     "a worker for the target": Silence("target", TARGET["middle"], "server deaf", (10, 50)),
     "a killed worker for the target": Silence("target", TARGET["middle"], "server deaf", (10, 50), kill=True),
