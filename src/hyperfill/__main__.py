@@ -10,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-from hyperfill.early import print_failure, wants_json
+from hyperfill.early import flush, let_readers_leave, print_failure, wants_json
 
 
 class _Left(BaseException):
@@ -48,6 +48,7 @@ def main() -> None:
             signal.signal(signum, _leave)
     sys.unraisablehook = _swallowed
     arguments = sys.argv[1:]
+    let_readers_leave()
     try:
         from hyperfill.cli import invoke
 
@@ -56,6 +57,10 @@ def main() -> None:
         if wants_json(arguments):
             print_failure("incomplete", f"interrupted by signal {left.signum}; nothing was written")
         code = 128 + left.signum
+    lost = flush()
+    if lost is not None:
+        print(f"hyperfill: {lost}", file=sys.stderr)
+        code = code or 1
     # All is said: one signal more must not change how we left.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)

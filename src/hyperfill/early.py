@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +25,56 @@ def hide_secrets(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)
     return text
+
+
+class _Unheard(io.FileIO):
+    """Standard output or error whose reader may leave: a pager, `head`, a terminal that is closed."""
+
+    def write(self, data: Any) -> int:
+        """What nobody reads any more is lost, and no reason to stop or to end with another code."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            closed = error.errno == errno.EPIPE
+            hung_up = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+            if not (closed or hung_up):
+                raise
+            self.discard()
+            return memoryview(data).nbytes
+
+    def discard(self) -> None:
+        """Let everything from here on go nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def let_readers_leave() -> None:
+    """Replace standard output and error by streams that do not mind when nobody reads them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed before we began
+            raw = _Unheard(stream.fileno(), "w", closefd=False)
+            wrapped = io.TextIOWrapper(
+                io.BufferedWriter(raw),
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, wrapped)
+
+
+def flush() -> str | None:
+    """Write out what is left of standard output; why that is impossible, as where a disk is full."""
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _Unheard(sys.stdout.fileno(), "w", closefd=False).discard()  # or the interpreter would try once more
+        return str(error)
+    return None
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

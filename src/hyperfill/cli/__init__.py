@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -203,10 +202,6 @@ def invoke(arguments: list[str]) -> int:
         say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
         fail("incomplete", str(interrupted))
         return interrupted.exit_code
-    except BrokenPipeError:
-        # The reader of our output is gone (a pager, head): nothing to report, and nobody to report it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         # A full disk behind stdout, a file that cannot be read: the system's own sentence says it best.
         say(f"hyperfill: {error}")
