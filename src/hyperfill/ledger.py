@@ -171,8 +171,9 @@ def exists(connection: Connection) -> bool:
         ) from None
     if version > LEDGER_VERSION:
         raise Refused(
-            f"the ledger in the target is of version {version}; this hyperfill knows {LEDGER_VERSION}",
-            hint="use the newer hyperfill that made it",
+            f"the ledger in the target was written by a newer hyperfill: its version is {version}, and this one "
+            f"knows {LEDGER_VERSION}",
+            hint="nothing was changed; use the hyperfill that wrote it, or one that is newer still",
         )
     return True
 
