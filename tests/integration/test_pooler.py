@@ -19,8 +19,8 @@ SETTINGS = "SELECT name, setting FROM pg_settings WHERE name <> 'application_nam
     ("mode", "settings"),
     [
         ("transaction", {}),
-        ("transaction", {"server_round_robin": 1, "min_pool_size": 3}),
-        ("transaction", {"default_pool_size": 1}),
+        pytest.param("transaction", {"server_round_robin": 1, "min_pool_size": 3}, marks=pytest.mark.long),
+        pytest.param("transaction", {"default_pool_size": 1}, marks=pytest.mark.long),
         ("statement", {}),
     ],
 )
@@ -55,6 +55,7 @@ def test_a_pool_of_sessions_works(source_db: str, target_db: str, hyperfill: Hyp
     assert hyperfill("status", "--target", target).returncode == 0
 
 
+@pytest.mark.long
 def test_a_pool_without_a_second_session_is_refused(
     source_db: str, target_db: str, hyperfill: Hyperfill, pgbouncer: Pool
 ) -> None:
