@@ -79,7 +79,8 @@ def made_by_hand(node: ast.expr) -> bool:
         if isinstance(part, ast.JoinedStr) and any(isinstance(v, ast.FormattedValue) for v in part.values):
             return True
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add | ast.Mod):
-            if any(isinstance(side, ast.Constant | ast.JoinedStr) for side in (part.left, part.right)):
+            sides = (part.left, part.right)
+            if any(isinstance(side, ast.Constant | ast.JoinedStr) for side in sides):
                 return True
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
             on = part.func.value
