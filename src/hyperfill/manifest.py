@@ -163,7 +163,7 @@ class Reader:
             raise Refused(f"{self.path}: {self.place}{name} is {_kind(value)}, and should be {_KINDS[kind]}")
         if isinstance(value, int) and value < 0:
             raise Refused(f"{self.path}: {self.place}{name} is negative")
-        if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        if not _storable(value):
             raise Refused(f"{self.path}: {self.place}{name} holds what no server takes for text")
         return value
 
@@ -218,6 +218,8 @@ class Reader:
         for name, known in default.items():
             kind = list if isinstance(known, list) else str
             given = reader.optional(name, kind) if known is None else reader.get(name, kind)
+            if isinstance(given, list) and not all(isinstance(part, str) for part in given):
+                raise Refused(f"{self.path}: dialect.{name} is no list of texts")
             found[name] = tuple(given) if isinstance(given, list) else given
         try:
             return Dialect(**found)
@@ -234,6 +236,20 @@ _KINDS: dict[type, str] = {
     float: "a number",
     type(None): "null",
 }
+
+
+def _storable(value: Any) -> bool:
+    """Whether all texts in it can be sent to a server: JSON can spell NUL and halves of characters."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            left += [*part, *part.values()]
+        elif isinstance(part, list):
+            left += part
+        elif isinstance(part, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in part):
+            return False
+    return True
 
 
 def _kind(value: Any) -> str:
