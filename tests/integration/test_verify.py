@@ -155,36 +155,24 @@ def test_a_moment_with_rows_of_one_key_on_either_side(pair: Pair) -> None:
 
 def test_a_role_that_may_only_read_compares(pair: Pair) -> None:
     moved(pair)
-    role = f"reader_{time.monotonic_ns()}"
-    source, target = role_that_reads(pair, role)
-    try:
-        done = pair.hyperfill("verify", "--source", source, "--target", target, "--table", "m", "--json", *END)
+    with role_that_reads(pair) as (role, command):
+        done = pair.hyperfill(*command)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["windows"]["compared"] > 1
         pair.on_target(f"REVOKE SELECT ON m FROM {role}", f"GRANT SELECT (t, dev) ON m TO {role}")
-        done = pair.hyperfill("verify", "--source", source, "--target", target, "--table", "m", "--json", *END)
+        done = pair.hyperfill(*command)
         assert done.returncode == 3
         messages = [f["message"] for f in json.loads(done.stdout)["findings"]]
         assert any("may not SELECT column note of the target" in m for m in messages)
-    finally:
-        for connection in (pair.source, pair.target):
-            connection.execute(f"DROP OWNED BY {role}")
-            connection.execute(f"DROP ROLE {role}")
 
 
 def test_row_security_is_no_silent_filter(pair: Pair) -> None:
     moved(pair)
-    role = f"reader_{time.monotonic_ns()}"
-    source, target = role_that_reads(pair, role)
     pair.on_target("ALTER TABLE m ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON m USING (dev = 1)")
-    try:
-        done = pair.hyperfill("verify", "--source", source, "--target", target, "--table", "m", "--json", *END)
+    with role_that_reads(pair) as (_, command):
+        done = pair.hyperfill(*command)
         assert done.returncode == 3
         assert "row-security" in {f["code"] for f in json.loads(done.stdout)["findings"]}
-    finally:
-        for connection in (pair.source, pair.target):
-            connection.execute(f"DROP OWNED BY {role}")
-            connection.execute(f"DROP ROLE {role}")
 
 
 def test_counting_only(pair: Pair) -> None:
