@@ -244,7 +244,7 @@ def release(connection: Connection, relation: Relation, *, force: bool) -> Resul
                 )
             return _release(connection, held)
 
-    return _retry_release(connection, relation, attempt)
+    return _retry_release(relation, attempt)
 
 
 def finish(connection: Connection, entry: ledger.Entry, relation: Relation) -> Result:
@@ -263,10 +263,10 @@ def finish(connection: Connection, entry: ledger.Entry, relation: Relation) -> R
             result.notes += [f"the {h} stays held for {h.users}" for h in left if h.backfills or h.by_hand]
             return result
 
-    return _retry_release(connection, relation, attempt)
+    return _retry_release(relation, attempt)
 
 
-def _retry_release(connection: Connection, relation: Relation, attempt: Callable[[], Result]) -> Result:
+def _retry_release(relation: Relation, attempt: Callable[[], Result]) -> Result:
     try:
         return retrying(attempt, seconds=_RETRY_SECONDS, states=_CONCURRENT)
     except psycopg.errors.InsufficientPrivilege as error:

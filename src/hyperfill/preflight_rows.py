@@ -110,13 +110,11 @@ def overlap(
                 f"the target has {about}{rows:,} rows in the range: {fate}",
             )
         )
-    findings += _target_only(connection, axis, parts, mapping, spec) if rows else []
+    findings += _target_only(connection, parts, mapping, spec) if rows else []
     return findings, rows, exact is not None
 
 
-def _target_only(
-    connection: Connection, axis: Axis, parts: dict[str, Any], mapping: Mapping, spec: Landing
-) -> list[Finding]:
+def _target_only(connection: Connection, parts: dict[str, Any], mapping: Mapping, spec: Landing) -> list[Finding]:
     """Columns that only the target has, and that somebody filled in the overlap."""
     filled, renewed = [], []
     for column in mapping.target_only:

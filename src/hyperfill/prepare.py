@@ -177,7 +177,7 @@ class ServerPreparation(Preparation[Spec]):
         self.look(lambda: preflight_rows.sequences(subject.columns.columns, hypertable, spec.sync_sequences))
         order = self.order(subject)
         result.order = replace(order, has_triggers=triggers.any, chunks_beforehand=not triggers.unstoppable)
-        result.definition = self.define(here, axis, hypertable, order, span)
+        result.definition = self.define(here, axis, hypertable, order)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: self.find(target, result))
@@ -243,7 +243,7 @@ class ServerPreparation(Preparation[Spec]):
             raise Refused(problem.message, hint=problem.hint)
         return Axis(relation, name, hypertable.time_type, spec.where)
 
-    def define(self, server: Server, axis: Axis, hypertable: Hypertable, order: Order, span: Span) -> ledger.Definition:
+    def define(self, server: Server, axis: Axis, hypertable: Hypertable, order: Order) -> ledger.Definition:
         spec = self.spec
         types = {c.name: c.type for c in hypertable.relation.columns}
         identifier = server.system_identifier or self.address

@@ -50,7 +50,7 @@ class VerifyPreparation(ServerPreparation):
         if time is not None and not time.not_null:
             self.look(lambda: preflight_rows.without_time(source, axis, "compared with nothing"))
         result.order = self.order(subject)
-        result.definition = self.define(here, axis, hypertable, result.order, span)
+        result.definition = self.define(here, axis, hypertable, result.order)
         if result.errors:
             raise Stop
         self.look(lambda: self.known(target, subject))

@@ -93,7 +93,7 @@ def _tell(stage: Stage, folder: Path, source: str, target: str, work: Path) -> N
         _completion_point(stage, work)
         before = {table: stored(stage.target, table, COMPLETION_POINT, DEMO_BEGINS) for table in TABLES}
         _pull_the_plug(stage, writer)
-        _resume(stage, writer)
+        _resume(stage)
         written = writer.finish()
     _compare(stage, before, written)
     _question(stage)
@@ -179,7 +179,7 @@ def _windows_done(target: Connection) -> int:
     return sum(entry.done for entry in ledger.entries(target)) if ledger.exists(target) else 0
 
 
-def _resume(stage: Stage, writer: DualWriter) -> None:
+def _resume(stage: Stage) -> None:
     stage.page.step(
         "The same command again",
         "What was done stays done; a window that was cut off was rolled back by the server and is moved now.",
