@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from hyperfill import manifest
 from hyperfill.sandbox import Server
 from tests.fixtures import scenes
 from tests.fixtures.loading import Loading, rows
@@ -120,24 +121,44 @@ def test_a_server_that_says_nothing_is_given_up(
     make_metrics(source_db, target_db, days=3, per_day=1500)
     # More than the buffers between both servers hold, or the source would be through before anybody looks.
     scenes.execute(source_db, "UPDATE metrics SET note = repeat('x', 3000) ")
+    options = ("--jobs", "1", "--max-rate", "2MB", "--stall-timeout", "2s")
     asked = source_db if side == "source" else target_db
-    running = Background.start(
-        tmp_path, "run", *arguments(source_db, target_db, "--jobs", "1", "--max-rate", "5MB", "--stall-timeout", "2s")
+    stall(
+        Background.start(tmp_path, "run", *arguments(source_db, target_db, *options)),
+        asked,
+        stopped,
+        lets_go=side == "target",
     )
+    scenes.assert_equal_below(source_db, target_db)
+    folder = str(tmp_path / "dump")
+    dump = ("--source", source_db, "--table", "metrics", "--end", scenes.T, "--out", folder, *options)
+    if side == "source":
+        stall(Background.start(tmp_path, "dump", *dump), asked, stopped)
+        assert sum(window.rows for window in manifest.read(Path(folder)).windows) == 4500
+        return
+    assert Background.start(tmp_path, "dump", *dump[:-4]).wait(60) == 0
+    load = (folder, "--target", target_db, "--hypertable", "metrics", "--replace", *options)
+    stall(Background.start(tmp_path, "load", *load), asked, stopped, lets_go=True)
+    scenes.assert_equal_below(source_db, target_db)
+
+
+def stall(running: Background, asked: str, stopped: list[int], *, lets_go: bool = False) -> None:
+    """A server that says nothing any more in the middle of a COPY of `running`; which ends well all the same."""
     copying = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%' "
         "AND application_name LIKE 'hyperfill%' AND state = 'active'"
     )
     try:
-        until(lambda: scenes.windows_done(target_db) >= 1, 60, "a window")
         [(pid,)] = until(lambda: scenes.rows(asked, copying), 60, "a COPY")
         stopped.append(pid)
         os.kill(pid, signal.SIGSTOP)
         until(lambda: "nothing has moved" in running.stderr, 60, "the stall to be noticed")
-        if side == "target":
+        if lets_go:
             # Its row of the ledger is its lease: until that session ends, nobody may take the window.
             os.kill(pid, signal.SIGCONT)
         assert running.wait(120) == 0, running.stderr
     finally:
         running.end()
-    scenes.assert_equal_below(source_db, target_db)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not scenes.rows(asked, copying), 60, "the end of that session")
