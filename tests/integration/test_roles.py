@@ -100,7 +100,7 @@ def test_the_page_is_enough_for_every_command(page: Page, tmp_path: Path) -> Non
     page.done("run", *options, "--again")
     folder = tmp_path / "dump"
     page.done("dump", "--source", source, "--table", "metrics", "--end", T, "--out", str(folder))
-    page.done("load", "--target", target, "--hypertable", "metrics", str(folder))
+    page.done("load", "--target", target, "--hypertable", "metrics", "--replace", str(folder))
     assert_equal_below(page.source, page.target)
     said = page.hyperfill("suggest-end", *options[:6], "--since", scenes.START, "--json")
     assert said.returncode in (0, 3) and "permission" not in said.stderr, said.stderr
