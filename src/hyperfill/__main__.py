@@ -10,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-from hyperfill.early import flush, let_readers_leave, print_failure, wants_json
+from hyperfill.early import Answer, flush, let_readers_leave, print_failure, wants_json
 
 
 class _Left(BaseException):
@@ -22,7 +22,10 @@ class _Left(BaseException):
 
 
 def _leave(signum: int, _: FrameType | None) -> None:
-    raise _Left(signum)
+    """End what runs. A second signal (a closed terminal sends two) must not end how the first one is answered."""
+    if not Answer.decided:
+        Answer.decided = True
+        raise _Left(signum)
 
 
 def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
@@ -36,6 +39,7 @@ def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
         return
     import threading
 
+    Answer.decided = False
     # Not here: what the handler raises inside of this hook would be forgotten as well.
     threading.Timer(0.01, os.kill, (os.getpid(), signum)).start()
 
@@ -62,6 +66,7 @@ def main() -> None:
         print(f"hyperfill: {lost}", file=sys.stderr)
         code = code or 1
     # All is said: one signal more must not change how we left.
+    Answer.decided = True
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     sys.exit(code)

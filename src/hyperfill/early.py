@@ -10,7 +10,7 @@ import re
 import stat
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 _SECRETS = (
     # key=value, in libpq's words or a URI's parameters
@@ -92,7 +92,14 @@ def print_failure(state: str, error: str, hint: str | None = None, findings: Seq
     print_json({"state": state, "error": error, "hint": hint, "findings": list(findings)})
 
 
+class Answer:
+    """Whether it is decided how the command ends: from there on a signal has nothing to end, and nothing to change."""
+
+    decided: ClassVar[bool] = False
+
+
 def print_json(value: Any) -> None:
     """One object on stdout. Bytes of the command line that are no text are in it as escapes, which UTF-8 can hold."""
+    Answer.decided = True
     text = json.dumps(value, ensure_ascii=False, indent=2)
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from hyperfill.early import Answer
 from hyperfill.errors import Interrupted
 
 _HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -21,6 +22,7 @@ class Signals:
         self.count = 0
         self.signum: int | None = None  # the first one that came
         self._deferred = False
+        self._raised = False
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._previous: dict[int, Any] = {}
 
@@ -38,7 +40,8 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
+            # Who was interrupted only says so now: a second signal (a closed terminal sends two) has nothing to end.
+            signal.signal(signum, _nothing if self._raised else handler)
         os.close(self._read)
         os.close(self._write)
 
@@ -46,6 +49,9 @@ class Signals:
         if self.signum is None:
             self.signum = signum
         if not self._deferred:
+            if Answer.decided:
+                return
+            self._raised = True
             # Not counted: it ends what runs, or it comes again (`__main__._swallowed`) and would count twice.
             raise Interrupted(signum)
         self.count += 1
@@ -66,3 +72,7 @@ class Signals:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 64):
                 pass
+
+
+def _nothing(signum: int, _: FrameType | None) -> None:
+    """Hear a signal; unlike SIG_IGN no child inherits it."""

@@ -1,7 +1,8 @@
-"""A signal at a moment in which Python forgets exceptions: heard, once, and without a traceback."""
+"""Signals at bad moments: where Python forgets exceptions, and while an earlier one is answered."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,12 @@ _PROGRAM = """
 import os, signal, sys, time
 import hyperfill.__main__ as program
 import hyperfill.cli
+from hyperfill.early import print_json
 from hyperfill.signals import Signals
 
 class Slow:
     def __del__(self):
-        print("inside", flush=True)
+        os.write(1, b"inside\\n")
         time.sleep(1)
 
 def listening(arguments):
@@ -37,7 +39,33 @@ def starting(arguments):
     time.sleep(5)
     return 0
 
-hyperfill.cli.invoke = {"listening": listening, "starting": starting}[sys.argv[1]]
+def twice(arguments):
+    def printing(*words):
+        os.kill(os.getpid(), int(sys.argv[2]))
+        print("said", flush=True)
+    program.print_failure = printing
+    program.wants_json = lambda arguments: True
+    os.kill(os.getpid(), int(sys.argv[2]))
+    time.sleep(5)
+    return 0
+
+def answered(arguments):
+    print_json({"state": "done"})
+    os.kill(os.getpid(), int(sys.argv[2]))
+    time.sleep(0.2)
+    return 0
+
+def interrupted(arguments):
+    try:
+        with Signals():
+            os.kill(os.getpid(), int(sys.argv[2]))
+            time.sleep(5)
+    except KeyboardInterrupt as error:
+        os.kill(os.getpid(), int(sys.argv[2]))
+        print("said", flush=True)
+        return 128 + error.signum
+
+hyperfill.cli.invoke = globals()[sys.argv[1]]
 try:
     program.main()
 except KeyboardInterrupt as error:
@@ -64,3 +92,39 @@ def test_a_signal_inside_of_a_destructor_is_heard(tmp_path: Path, moment: str, s
     assert errors == ""
     assert said == ("heard Interrupted 0\n" if moment == "listening" else "")
     assert process.returncode == 128 + signum
+
+
+@pytest.mark.parametrize("moment", ["twice", "interrupted"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_does_not_disturb_the_answer_to_the_first(
+    tmp_path: Path, moment: str, signum: signal.Signals
+) -> None:
+    """A terminal that is closed sends two."""
+    program = tmp_path / "program.py"
+    program.write_text(_PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, str(program), moment, str(int(signum))],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("said\n", "", 128 + signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_after_the_answer_does_not_add_another(tmp_path: Path, signum: signal.Signals) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(_PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, str(program), "answered", str(int(signum)), "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (json.loads(done.stdout), done.stderr, done.returncode) == ({"state": "done"}, "", 0)

@@ -17,7 +17,7 @@ from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.cli.suggest_end import SuggestOptions
 from hyperfill.cli.verify import VerifyOptions
-from hyperfill.early import hide_secrets, print_failure, wants_json
+from hyperfill.early import Answer, hide_secrets, print_failure, wants_json
 from hyperfill.errors import HyperfillError, Incomplete, Interrupted, Refused, UsageError, first_line, is_transient
 
 app = App(
@@ -177,6 +177,7 @@ def invoke(arguments: list[str]) -> int:
 
     With --json a command that has no result prints an object that says why.
     """
+    Answer.decided = False
     foreign = arguments[:1] == ["copy"]
     fail = print_failure if wants_json(arguments) and not foreign else _no_json
     try:
