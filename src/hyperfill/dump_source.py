@@ -65,7 +65,7 @@ class DumpSource:
             with open_input(self._folder / window.file) as opened:
                 if self._encoder is None:
                     statement = self._into(binary=False, header=True).as_bytes(target)
-                    fed = feed(target.pgconn, statement, _blocks(opened), stall=self._stall)
+                    fed = feed(target.pgconn, statement, _blocks(opened), throttle=throttle, stall=self._stall)
                     total.rows_taken, total.bytes = fed.rows_taken, fed.bytes
                 else:
                     self._send_pieces(target, opened, total, throttle)

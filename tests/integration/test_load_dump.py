@@ -74,6 +74,16 @@ def test_simple_columns_are_read_on_the_client(pair: Pair, tmp_path: Path) -> No
     pair.same("m", 'time, "a b""c", name', "time < '2024-01-09Z'", "other")
 
 
+def test_the_rate_holds_where_the_server_reads_the_files(pair: Pair, tmp_path: Path) -> None:
+    make(pair, 4_000)
+    dump(pair, tmp_path / "d")
+    code, report, errors = load(pair, tmp_path / "d", "--encode", "server", "--max-rate", "40kB")
+    assert code == 0, errors
+    taken = int(str(report["bytes_copied"]))
+    # Bursts are a quarter of a second for each worker at most.
+    assert taken > 200_000 and float(str(report["seconds"])) > taken / 40_000 - 1
+
+
 def test_kill_and_go_on(pair: Pair, tmp_path: Path) -> None:
     make(pair, 40_000)
     dump(pair, tmp_path / "d")
