@@ -155,7 +155,7 @@ def carry_out(
     refuse(prepared, observer)
     reports: list[Report] = []
     with Control(prepared[0].spec.target) as control:
-        ledger.create(control.connection)
+        ledger.create(control.connection, [p.definition.hypertable_oid for p in prepared if p.definition])
         active: list[Prepared] = []
         for one in prepared:
             if not one.empty:

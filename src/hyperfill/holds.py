@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from hyperfill import ledger
+from hyperfill import ledger, trust
 from hyperfill.catalog import Relation
 from hyperfill.errors import Finding, Refused, first_line, retrying
 from hyperfill.policies import Extension, Job, Kind, Watch, job_exists, read_extension, read_jobs, turn
@@ -229,6 +229,7 @@ def release(connection: Connection, relation: Relation, *, force: bool) -> Resul
     """
     if not ledger.exists(connection):
         return Result()
+    trust.require(connection, [relation.oid])
 
     def attempt() -> Result:
         with connection.transaction():

@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from hyperfill import trust
 from hyperfill.errors import LedgerConflict, Refused, WindowError, first_line, is_transient, retrying
 from hyperfill.plan import PlannedWindow
 from hyperfill.session import LOCK_TIMEOUT_MS, Connection, fetch_one
@@ -158,33 +159,32 @@ class Claim:
 
 
 def exists(connection: Connection) -> bool:
-    """Whether the target has a ledger. Raises `Refused` where a newer version of hyperfill made it."""
-    try:
-        if not fetch_one(connection, query("ledger/version"))[0]:
-            return False
-        version = int(str(fetch_one(connection, "SELECT version FROM hyperfill.ledger")[0]))
-    except psycopg.errors.InsufficientPrivilege:
-        raise Refused(
-            "this role may not read the ledger (schema hyperfill in the target)",
-            hint="GRANT USAGE ON SCHEMA hyperfill TO the_role; GRANT ALL ON ALL TABLES IN SCHEMA hyperfill TO "
-            "the_role;",
-        ) from None
-    if version > LEDGER_VERSION:
+    """Whether the target has a ledger.
+
+    Raises `Refused` where a newer version of hyperfill made it, and where schema hyperfill is something else.
+    """
+    version = trust.read_version(connection, LEDGER_VERSION)
+    if version is not None and version > LEDGER_VERSION:
         raise Refused(
             f"the ledger in the target was written by a newer hyperfill: its version is {version}, and this one "
             f"knows {LEDGER_VERSION}",
             hint="nothing was changed; use the hyperfill that wrote it, or one that is newer still",
         )
-    return True
+    return version is not None
 
 
-def create(connection: Connection) -> None:
-    """Make the ledger if it is not there; two commands may try at once."""
+def create(connection: Connection, hypertables: Sequence[int] = ()) -> None:
+    """Make the ledger if it is not there; two commands may try at once.
+
+    `hypertables`: oids of those that are filled, as in `trust.require`, which is asked of a ledger that is there.
+    """
 
     def attempt() -> None:
         with connection.transaction():
             connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(1752196710, 0)")
-            if not exists(connection):
+            if exists(connection):
+                trust.require(connection, hypertables)
+            else:
                 connection.execute(query("ledger/schema"))
 
     try:

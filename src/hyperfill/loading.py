@@ -115,7 +115,7 @@ def load(spec: LoadSpec, inputs: Inputs, limits: Limits, observer: Observer, sig
 def _load(prepared: PreparedLoad, spec: LoadSpec, limits: Limits, observer: Observer, signals: Signals) -> LoadReport:
     base = prepared.base
     with Control(spec.target) as control:
-        ledger.create(control.connection)
+        ledger.create(control.connection, [base.definition.hypertable_oid] if base.definition else [])
         if not base.empty:
             register(control.connection, base, find_load, lambda c, number: _enter(c, number, prepared, spec))
         if base.empty or (base.entry is not None and base.entry.finished):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hyperfill import trust
 from hyperfill.catalog import Hypertable, quote_name
-from hyperfill.errors import Finding
+from hyperfill.errors import Finding, Refused
 from hyperfill.preflight import row
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -88,6 +89,11 @@ def target_rights(connection: Connection, hypertable: Hypertable) -> list[Findin
                 f"{role};",
             )
         )
+    if ledger:
+        try:
+            trust.require(connection, [hypertable.relation.oid])
+        except Refused as error:
+            findings.append(Finding("error", "ledger", error.message, error.hint))
     if not owner:
         findings.append(
             Finding(

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from hyperfill import catalog, compressed, holds, ledger, session
+from hyperfill import catalog, compressed, holds, ledger, session, trust
 from hyperfill.cli.output import print_json, say
 from hyperfill.errors import Interrupted, Refused, UsageError, first_line
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
@@ -124,6 +124,9 @@ def clean(target: str, *, backfill: int | None, force: bool) -> int:
                 hint="finish it with its run command, or give it up with --force: the rows it moved stay",
             )
         removed = [e for e in entries if e not in kept]
+        if removed:
+            # What their hypertables are is said by the ledger alone: that is no reason to trust its owner.
+            trust.require(connection, [])
         for entry in removed:
             open_chunks = compressed.not_in_order(connection, entry.id)
             try:

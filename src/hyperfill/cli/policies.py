@@ -61,7 +61,7 @@ def hold(*, target: Target = None, hypertable: Name = None, json: Json = False) 
     with Signals(), session.connect(conninfo, "target", application_name="hyperfill/policies") as connection:
         relation = _resolve(connection, name)
         _require_rights(connection, relation)
-        ledger.create(connection)
+        ledger.create(connection, [relation.oid])
         result, _ = holds.hold(connection, relation, KINDS, backfill=None, say=say)
     _print(relation, result, "turned off", "nothing is turned off: no policy is on", as_json=json)
     if result.held:
