@@ -243,7 +243,8 @@ def register(
     if entry is None or not entry.finished:
         ledger.start_run(control, backfill, findings)
     prepared.entry = ledger.entries(control, ids=[backfill])[0]
-    prepared.order = replace(prepared.order, backfill=backfill)
+    span = prepared.definition.span(prepared.time_type)
+    prepared.order = replace(prepared.order, backfill=backfill, span=span)
 
 
 def hold(target: Connection, prepared: Prepared, observer: Observer) -> None:
@@ -327,7 +328,12 @@ def complete(
         raise HyperfillError(f"backfill {backfill} was removed from the ledger while it ran")
     entry = found[0]
     findings = list(prepared.findings)
-    if not entry.complete:
+    changed = None
+    if entry.complete and not entry.finished:
+        changed = ledger.changed_windows(target, entry, prepared.time_type)
+    if not entry.complete or changed is not None:
+        if changed is not None:
+            findings.append(Finding("error", "ledger", changed.message, changed.hint, prepared.table))
         if isinstance(error, PoliciesOn):
             findings.append(Finding("error", "policies-on", error.message, error.hint, prepared.table))
         reminder = holds.reminder(target, order.target.relation)

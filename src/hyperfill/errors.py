@@ -11,6 +11,7 @@
     ├── Mismatch                  5  source and target differ
     └── WindowError                  one window failed; it was rolled back
         ├── RelationChanged          a name stands for another relation now: the run stops
+        ├── LedgerChanged            somebody has changed the windows in the ledger: the run stops
         └── WindowAborted            the window was given up because we were told to stop
     KeyboardInterrupt
     └── Interrupted         130/143  a signal ended the run
@@ -141,6 +142,10 @@ class WindowError(HyperfillError):
 
 class RelationChanged(WindowError):
     """A name stands for another relation than when the run began: no further window is moved."""
+
+
+class LedgerChanged(WindowError):
+    """The ledger says of a window what this run did not write there: no further window is moved."""
 
 
 class WindowAborted(WindowError):

@@ -26,6 +26,7 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
             continue
         if not entry.finished:
             if not different:
+                ledger.check_windows(target, entry, time_type)
                 return entry
             if entry.kind == "repair":
                 raise LedgerConflict(

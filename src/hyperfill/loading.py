@@ -203,6 +203,8 @@ def _clear(
     base.entry = ledger.entries(control.connection, ids=[base.entry.id])[0]
     if failure is None and base.entry.done < base.entry.total and not signals.count:
         failure = Incomplete("the range is not cleared: nothing is loaded before it is")
+    if failure is None and base.entry.done == base.entry.total and base.time_type is not None:
+        failure = ledger.changed_windows(control.connection, base.entry, base.time_type)
     return failure
 
 

@@ -41,6 +41,7 @@ class RepairPreparation(ServerPreparation):
             settings={**result.definition.settings, "repairs": self.parent.id if self.parent else None},
         )
         if self.parent is not None:
+            ledger.check_windows(target, self.parent, result.time_type)
             self.pieces = comparisons.pieces(target, self.parent.id, result.time_type)
         else:
             self.pieces = [Piece(n, w.span, w.estimate) for n, w in enumerate(result.windows, start=1)]

@@ -78,6 +78,7 @@ class VerifyPreparation(ServerPreparation):
         if not mine:
             return []
         entry = self.result.entry = mine[-1]
+        ledger.check_windows(target, entry, self.result.time_type)
         self.found.pieces = comparisons.pieces(target, entry.id, self.result.time_type)
         told: list[Finding] = []
         if entry.differences(definition):

@@ -258,7 +258,8 @@ def _enter(control: Connection, one: Repair) -> None:
             ledger.renew_windows(control, backfill, windows, prepared.time_type)
     ledger.start_run(control, backfill, findings)
     prepared.entry = ledger.entries(control, ids=[backfill])[0]
-    prepared.order = replace(prepared.order, backfill=backfill)
+    span = prepared.definition.span(prepared.time_type)
+    prepared.order = replace(prepared.order, backfill=backfill, span=span)
 
 
 def _finish_parent(one: Repair, limits: Limits, observer: Observer) -> None:

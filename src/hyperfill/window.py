@@ -16,7 +16,7 @@ from psycopg import pq, sql
 
 from hyperfill import ledger
 from hyperfill.catalog import Hypertable, Relation, quote_name
-from hyperfill.errors import RelationChanged, WindowError, first_line, is_transient
+from hyperfill.errors import LedgerChanged, RelationChanged, WindowError, first_line, is_transient
 from hyperfill.policies import Watch
 from hyperfill.relay import Relayed, Throttle
 from hyperfill.session import Connection
@@ -52,6 +52,7 @@ class Order:
     has_triggers: bool
     chunks_beforehand: bool  # False: triggers that nothing switches off would see the row that makes a chunk
     hypertable_oid: int
+    span: Span | None = None  # the range, from when it is in the ledger: no window reaches beyond it
     source_conninfo: str | None = None  # None: the rows come from files, or there are none
     source: Axis | None = None
     dump: str | None = None  # the folder of a dump instead
@@ -119,9 +120,23 @@ def copy_statements(order: Order, span: Span) -> tuple[sql.Composed, sql.Compose
 
 
 def span_of(order: Order, claim: ledger.Claim) -> Span:
-    """The claimed window as ordinals."""
+    """The claimed window as ordinals. Raises `LedgerChanged` where it is no part of the order's range.
+
+    Asked before anything is done for the window: rows outside of the range are never touched, whatever the ledger says.
+    """
     time_type = order.target.time_type
-    return Span(None if claim.lower is None else time_type.ordinal(claim.lower), time_type.ordinal(claim.upper))
+    try:
+        span = Span(None if claim.lower is None else time_type.ordinal(claim.lower), time_type.ordinal(claim.upper))
+    except ValueError:  # no bounds, or the wrong way round
+        span = None
+    if span is None or not (order.span or span).covers(span):
+        raise LedgerChanged(
+            f"window {claim.id} [{claim.lower or '-infinity'}, {claim.upper}) is no part of the range of backfill "
+            f"{order.backfill}: somebody has changed hyperfill.windows, and nothing more is moved",
+            hint=f"give it up with hyperfill clean --backfill {order.backfill} --force (the rows it moved stay), and "
+            "run the same command again",
+        )
+    return span
 
 
 def move(

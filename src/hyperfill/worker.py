@@ -35,7 +35,6 @@ from hyperfill.patience import Patience, Verdict, as_window_error
 from hyperfill.relay import STALL_SECONDS, Throttle
 from hyperfill.source import ServerSource
 from hyperfill.stopping import PipedStop, Stop
-from hyperfill.timeline import Span
 from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -202,15 +201,15 @@ class Worker:
             begin(target)
             try:
                 claimed = ledger.claim(target, order.backfill, cursor, newest=order.newest)
+                window = span_of(order, claimed) if claimed is not None else None
                 if claimed is not None and order.watch is not None:
                     policies.check_off(target, order.watch)
             except BaseException:
                 rollback(target)
                 raise
-            if claimed is None:
+            if claimed is None or window is None:
                 target.execute("ROLLBACK")
                 return None
-            window: Span = span_of(order, claimed)
             cells = maker.missing(window, claimed.estimate) if source is not None else []
             if cells and source is not None:
                 target.execute("ROLLBACK")
