@@ -319,6 +319,16 @@ def complete(
     control: Control, prepared: Prepared, limits: Limits, observer: Observer, error: HyperfillError | None = None
 ) -> Report:
     """Finish a backfill whose windows are all done; otherwise say what is missing. `error` ended its workers."""
+    assert prepared.order is not None
+    report = _complete(control, prepared, limits, observer, error)
+    lost = holds.forgotten(control.connection, prepared.order.target.relation, prepared.order.watch)
+    report.findings += [replace(lost, table=prepared.table)] if lost else []
+    return report
+
+
+def _complete(
+    control: Control, prepared: Prepared, limits: Limits, observer: Observer, error: HyperfillError | None
+) -> Report:
     assert prepared.order is not None and prepared.entry is not None and prepared.time_type is not None
     order, backfill = prepared.order, prepared.order.backfill
     control.keep([order], must=True)

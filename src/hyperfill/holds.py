@@ -12,7 +12,7 @@ import datetime as dt
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import psycopg
@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from hyperfill import ledger, trust
 from hyperfill.catalog import Relation
 from hyperfill.errors import Finding, Refused, first_line, retrying
-from hyperfill.policies import Extension, Job, Kind, Watch, job_exists, read_extension, read_jobs, turn
+from hyperfill.policies import Extension, Job, Kind, Watch, alter_text, job_exists, read_extension, read_jobs, turn
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 
@@ -118,7 +118,7 @@ def hold(
     mine = [h.job_id for h in result.held if h.kind in kinds]
     if mine:
         wait_quiet(connection, extension, mine, timeout=timeout, say=say)
-    return result, watch
+    return result, replace(watch, off=frozenset(mine))
 
 
 def _hold(
@@ -296,6 +296,31 @@ def _release(connection: Connection, held: Sequence[Hold]) -> Result:
 def release_command(hypertable: str) -> str:
     """What releases by hand; the conninfo is the user's to fill in, since it may hold a password."""
     return f"hyperfill policies release --target CONNINFO --hypertable {shlex.quote(hypertable)}"
+
+
+def forgotten(connection: Connection, relation: Relation, watch: Watch | None) -> Finding | None:
+    """Policies that were held while this run worked, and are off though the ledger says nothing of them any more.
+
+    Nothing would ever turn them on again, and no later run could know that they had been on.
+    """
+    if watch is None or not watch.off:
+        return None
+    with connection.transaction():
+        # Of one instant: holding and releasing change both at once.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        noted = {h.job_id for h in read(connection, relation.oid)}
+        jobs = read_jobs(connection, watch.extension, relation.oid)
+    off = [job for job in jobs if job.id in watch.off and job.id not in noted and not job.scheduled]
+    if not off:
+        return None
+    commands = " ".join(f"{alter_text(watch.extension, job, on=True)};" for job in off)
+    return Finding(
+        "warning",
+        "policies-off",
+        "held while this ran, still off, and in the ledger (hyperfill.holds) no longer: "
+        f"{', '.join(f'the {job}' for job in off)}",
+        hint=f"somebody has changed the ledger or the jobs, and nothing turns them on again by itself: {commands}",
+    )
 
 
 def reminder(connection: Connection, relation: Relation, *, differs: bool = False) -> Finding | None:

@@ -147,6 +147,8 @@ def _load(prepared: PreparedLoad, spec: LoadSpec, limits: Limits, observer: Obse
         try:
             last = partial(_complete, control, prepared, spec, limits, observer, error, complete)
             report = control.insist(last)
+            lost_hold = holds.forgotten(control.connection, base.order.target.relation, base.order.watch)
+            report.findings += [replace(lost_hold, table=base.table)] if lost_hold else []
         except (psycopg.Error, Refused, WindowError) as late:
             lost = Finding("error", "target", first_line(late), table=base.table)
             observer.findings([lost])

@@ -65,12 +65,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Watch:
-    """What every window looks at before it moves rows. `known`: ids of the jobs that were there when it was made."""
+    """What every window looks at before it moves rows. `known`: ids of the jobs that were there when it was made.
+
+    `off`: of those the ledger said then that they are off because of us.
+    """
 
     extension: Extension
     hypertable_oid: int
     kinds: tuple[Kind, ...]
     known: frozenset[int]
+    off: frozenset[int] = frozenset()
 
 
 def parse_kinds(text: str) -> tuple[Kind, ...]:
