@@ -181,6 +181,7 @@ class ServerPreparation(Preparation[Spec]):
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: self.find(target, result))
+            self.forget_policies()
         if result.entry is None:
             sound = not any(f.code == "where" for f in result.errors)
             seen = subject.target_axis if sound else subject.target_axis.bare

@@ -132,6 +132,7 @@ class _Preparation(Preparation[LoadSpec]):
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: find_entry(target, result))
+            self.forget_policies()
         if result.entry is None:
             here = {c.target for c in columns}
             only = tuple(c for c in hypertable.relation.columns if c.name not in here and not c.generated)

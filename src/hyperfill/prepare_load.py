@@ -152,6 +152,7 @@ class _Preparation(Preparation[LoadSpec]):
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: self.find(target))
+            self.forget_policies()
         if span is not None and result.entry is None:
             self.look(lambda: self.overlap(target, server, hypertable, axis, span))
         self.choose(hypertable, span, times)

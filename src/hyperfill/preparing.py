@@ -119,6 +119,12 @@ class Preparation(Generic[S]):
         self.result.policies = preflight_policies.read(target, hypertable.relation.oid, refused_ok=True)
         return preflight_policies.check(self.result.policies, self.spec, server.user)
 
+    def forget_policies(self) -> None:
+        """What is finished is not done again: nothing is turned off for it, so nothing is said of that."""
+        if self.result.entry is not None and self.result.entry.finished:
+            errors = self.result.errors
+            self.result.findings = [f for f in self.result.findings if f.code != "policies" or f in errors]
+
     def retention(
         self, target: Connection, hypertable: Hypertable, span: Span, first: Callable[[], int | None] = lambda: None
     ) -> list[Finding]:
