@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from hyperfill import __version__, finish, holds, ledger, settle
+from hyperfill import __version__, finish, holds, ledger, settle, tiling
 from hyperfill.control import Control
 from hyperfill.engine import Crew
 from hyperfill.errors import (
@@ -37,8 +37,11 @@ from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.timeline import Span
 from hyperfill.verify import Verification, verify_moved
+from hyperfill.waiting import naming
 from hyperfill.watching import look, watch
 from hyperfill.window import Order, check_identity
+
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '60s'"
 
 
 @dataclass
@@ -218,8 +221,8 @@ def register(
     """
     assert prepared.definition is not None and prepared.order is not None and prepared.time_type is not None
     findings = [f.as_json() for f in prepared.findings]
-    with control.transaction():
-        control.execute("SET LOCAL lock_timeout = '60s'")
+    with naming(control, hypertable=prepared.order.hypertable_oid), control.transaction():
+        control.execute(_LOCK_TIMEOUT)
         ledger.lock_hypertable(control, prepared.order.hypertable_oid)
         # Once more under the lock: another command may have registered since the plan was made.
         known = prepared.entry
@@ -340,7 +343,7 @@ def _complete(
     findings = list(prepared.findings)
     changed = None
     if entry.complete and not entry.finished:
-        changed = ledger.changed_windows(target, entry, prepared.time_type)
+        changed = tiling.changed_windows(target, entry, prepared.time_type)
     if not entry.complete or changed is not None:
         if changed is not None:
             findings.append(Finding("error", "ledger", changed.message, changed.hint, prepared.table))

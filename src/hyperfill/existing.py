@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from hyperfill import ledger
+from hyperfill import ledger, tiling
 from hyperfill.errors import LedgerConflict, describe
 from hyperfill.preparing import Prepared
 from hyperfill.session import Connection
@@ -26,7 +26,7 @@ def find_entry(target: Connection, prepared: Prepared) -> ledger.Entry | None:
             continue
         if not entry.finished:
             if not different:
-                ledger.check_windows(target, entry, time_type)
+                tiling.check_windows(target, entry, time_type)
                 return entry
             if entry.kind == "repair":
                 raise LedgerConflict(

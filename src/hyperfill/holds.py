@@ -25,6 +25,7 @@ from hyperfill.errors import Finding, Refused, first_line, retrying
 from hyperfill.policies import Extension, Job, Kind, Watch, alter_text, job_exists, read_extension, read_jobs, turn
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
+from hyperfill.waiting import naming
 
 # Two who alter a job at once: the second hears "tuple concurrently updated".
 _CONCURRENT = frozenset({"XX000"})
@@ -107,7 +108,8 @@ def hold(
         _wait_for(connection, extension, [j.id for j in wanted], deadline, timeout, say)
         try:
             attempt = partial(_hold, connection, extension, relation, kinds, backfill)
-            result, watch = retrying(attempt, seconds=_RETRY_SECONDS, states=_CONCURRENT)
+            with naming(connection, hypertable=relation.oid):
+                result, watch = retrying(attempt, seconds=_RETRY_SECONDS, states=_CONCURRENT)
             break
         except _Busy:
             continue
@@ -245,7 +247,7 @@ def release(connection: Connection, relation: Relation, *, force: bool) -> Resul
                 )
             return _release(connection, held)
 
-    return _retry_release(relation, attempt)
+    return _retry_release(connection, relation, attempt)
 
 
 def finish(connection: Connection, entry: ledger.Entry, relation: Relation) -> Result:
@@ -264,12 +266,13 @@ def finish(connection: Connection, entry: ledger.Entry, relation: Relation) -> R
             result.notes += [f"the {h} stays held for {h.users}" for h in left if h.backfills or h.by_hand]
             return result
 
-    return _retry_release(relation, attempt)
+    return _retry_release(connection, relation, attempt)
 
 
-def _retry_release(relation: Relation, attempt: Callable[[], Result]) -> Result:
+def _retry_release(connection: Connection, relation: Relation, attempt: Callable[[], Result]) -> Result:
     try:
-        return retrying(attempt, seconds=_RETRY_SECONDS, states=_CONCURRENT)
+        with naming(connection, hypertable=relation.oid):
+            return retrying(attempt, seconds=_RETRY_SECONDS, states=_CONCURRENT)
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
             f"policies of {relation.quoted} cannot be turned on again: {first_line(error)}",

@@ -22,6 +22,7 @@ from hyperfill.plan import PlannedWindow
 from hyperfill.session import LOCK_TIMEOUT_MS, Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType
+from hyperfill.waiting import naming
 
 LEDGER_VERSION = 1
 
@@ -35,6 +36,7 @@ Kind = Literal["run", "dump", "load", "repair"]
 Phase = Literal["planned", "held", "moved", "recompressed", "refreshed", "verified", "done"]
 # Control transactions may wait for each other a little; window transactions hold none of these locks.
 _CONTROL_LOCK_TIMEOUT = "30s"
+_CREATE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,8 @@ def create(connection: Connection, hypertables: Sequence[int] = ()) -> None:
                 connection.execute(query("ledger/schema"))
 
     try:
-        retrying(attempt, seconds=30)
+        with naming(connection):
+            retrying(attempt, seconds=_CREATE_SECONDS)
     except psycopg.Error as error:
         if is_transient(error):
             raise
@@ -252,39 +255,6 @@ def _insert_windows(
             copy.write_row((backfill, number, lower, upper, window.estimate, window.may_lose))
 
 
-def changed_windows(connection: Connection, entry: Entry, time_type: TimeType) -> LedgerConflict | None:
-    """What is to be said if the windows of a backfill are no exact partition of its range any more, as they were made.
-
-    Those of a repair are chosen here and there, and a load without a range has none.
-    """
-    total, wrong, lower, upper = fetch_one(connection, query("ledger/tiling"), [entry.id])
-    if entry.kind == "repair" or entry.range_end is None:
-        return None
-    where = "their beginning or end"
-    if wrong is not None:
-        where = f"window {wrong}"
-    elif total:
-        try:
-            found = Span(None if lower is None else time_type.ordinal(lower), time_type.ordinal(upper))
-            if found == entry.span(time_type):
-                return None
-        except ValueError:  # no bounds, or the wrong way round
-            pass
-    return LedgerConflict(
-        f"the windows of backfill {entry.id} are no longer the range {entry.bounds} without a gap: "
-        f"somebody has changed hyperfill.windows (at {where})",
-        hint=f"what it says of rows cannot be relied on: give it up with hyperfill clean --backfill {entry.id} --force "
-        "(the rows it moved stay), and run the same command again",
-    )
-
-
-def check_windows(connection: Connection, entry: Entry, time_type: TimeType) -> None:
-    """Raise `LedgerConflict` where `changed_windows` has something to say."""
-    changed = changed_windows(connection, entry, time_type)
-    if changed is not None:
-        raise changed
-
-
 def renew_windows(connection: Connection, backfill: int, windows: Iterable[PlannedWindow], time_type: TimeType) -> None:
     """Give an unfinished repair other windows than those it has not moved; under the hypertable's lock."""
     # Workers of a run that was killed may still hold a window for a second or two.
@@ -300,7 +270,8 @@ def mark_running(connection: Connection, backfill: int) -> None:
 
 def start_run(connection: Connection, backfill: int, findings: list[dict[str, Any]]) -> None:
     """Count a run and make failed windows pending again. Until the session ends nobody can clean the backfill away."""
-    mark_running(connection, backfill)
+    with naming(connection, backfill=backfill):
+        retrying(lambda: mark_running(connection, backfill), seconds=_CREATE_SECONDS)
 
     def attempt() -> None:
         with connection.transaction():
@@ -381,7 +352,8 @@ def set_phase(connection: Connection, entry: Definition, backfill: int, phase: P
             lock_hypertable(connection, entry.hypertable_oid)
             connection.execute(query("ledger/set_phase"), {"id": backfill, "phase": phase})
 
-    retrying(attempt, seconds=60)
+    with naming(connection, hypertable=entry.hypertable_oid):
+        retrying(attempt, seconds=60)
 
 
 def activity(connection: Connection) -> list[Activity]:

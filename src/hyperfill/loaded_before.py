@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperfill import ledger
+from hyperfill import ledger, tiling
 from hyperfill.errors import LedgerConflict, describe
 from hyperfill.ledger import Definition, Entry, is_forgotten
 from hyperfill.preparing import Prepared
@@ -46,7 +46,7 @@ def find_load(target: Connection, prepared: Prepared) -> Entry | None:
                     hint="remove those rows, then give it up: hyperfill clean --backfill "
                     f"{entry.id} --force; with --start and --end a load can begin anew",
                 )
-            ledger.check_windows(target, entry, time_type)
+            tiling.check_windows(target, entry, time_type)
             return entry
         if spec.import_id is not None and different and not spec.again:
             raise LedgerConflict(

@@ -17,7 +17,7 @@ from typing import IO, Any
 import psycopg
 from psycopg import sql
 
-from hyperfill import encode, finish, holds, ledger, loads, settle
+from hyperfill import encode, finish, holds, ledger, loads, settle, tiling
 from hyperfill.archives import ArchiveError
 from hyperfill.backfill import hold, register, release, remind
 from hyperfill.caggs import merge
@@ -206,7 +206,7 @@ def _clear(
     if failure is None and base.entry.done < base.entry.total and not signals.count:
         failure = Incomplete("the range is not cleared: nothing is loaded before it is")
     if failure is None and base.entry.done == base.entry.total and base.time_type is not None:
-        failure = ledger.changed_windows(control.connection, base.entry, base.time_type)
+        failure = tiling.changed_windows(control.connection, base.entry, base.time_type)
     return failure
 
 

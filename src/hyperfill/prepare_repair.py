@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hyperfill import comparisons, ledger, mapping
+from hyperfill import comparisons, ledger, mapping, tiling
 from hyperfill.catalog import Hypertable
 from hyperfill.comparing import Piece
 from hyperfill.errors import Finding, LedgerConflict, describe
@@ -41,7 +41,7 @@ class RepairPreparation(ServerPreparation):
             settings={**result.definition.settings, "repairs": self.parent.id if self.parent else None},
         )
         if self.parent is not None:
-            ledger.check_windows(target, self.parent, result.time_type)
+            tiling.check_windows(target, self.parent, result.time_type)
             self.pieces = comparisons.pieces(target, self.parent.id, result.time_type)
         else:
             self.pieces = [Piece(n, w.span, w.estimate) for n, w in enumerate(result.windows, start=1)]

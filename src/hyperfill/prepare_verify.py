@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from hyperfill import catalog, comparisons, ledger, preflight, preflight_rows
+from hyperfill import catalog, comparisons, ledger, preflight, preflight_rows, tiling
 from hyperfill.comparing import Piece
 from hyperfill.errors import Finding, Refused
 from hyperfill.existing import SPLIT
@@ -78,7 +78,7 @@ class VerifyPreparation(ServerPreparation):
         if not mine:
             return []
         entry = self.result.entry = mine[-1]
-        ledger.check_windows(target, entry, self.result.time_type)
+        tiling.check_windows(target, entry, self.result.time_type)
         self.found.pieces = comparisons.pieces(target, entry.id, self.result.time_type)
         told: list[Finding] = []
         if entry.differences(definition):

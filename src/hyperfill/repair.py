@@ -24,6 +24,7 @@ from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
 from hyperfill.verify import Verification, verify
+from hyperfill.waiting import naming
 
 
 @dataclass
@@ -239,7 +240,7 @@ def _enter(control: Connection, one: Repair) -> None:
     assert prepared.definition is not None and prepared.order is not None and prepared.time_type is not None
     windows = [_window(d.window) for d in one.differing]
     findings = [f.as_json() for f in prepared.findings]
-    with control.transaction():
+    with naming(control, hypertable=prepared.order.hypertable_oid), control.transaction():
         control.execute("SET LOCAL lock_timeout = '60s'")
         ledger.lock_hypertable(control, prepared.order.hypertable_oid)
         _, unfinished = find_repaired(control, prepared)  # once more, under the lock
