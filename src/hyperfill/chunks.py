@@ -119,7 +119,7 @@ class ChunkMaker:
             if inside is None or source.anything(inside):
                 retrying(lambda: self._create(source, target, ordinal), seconds=_PATIENCE)
         except (psycopg.Error, WindowError) as error:
-            lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None  # the source's connection
+            lost = isinstance(error, WindowError) and error.server == "source" and error.transient
             if target.closed or lost:
                 raise
             if isinstance(error, psycopg.Error) and error.sqlstate in _LOCKS:

@@ -23,6 +23,7 @@ from psycopg import pq, sql
 
 from hyperfill import session
 from hyperfill.archives import Compress, Output
+from hyperfill.deadline import answered
 from hyperfill.dialect import Dialect
 from hyperfill.dump_folder import Lock, Piece, cannot_write
 from hyperfill.errors import (
@@ -230,11 +231,13 @@ class Worker:
             options=Dialect().copy_options(),
         )
         try:
-            source.execute(
-                "SELECT pg_catalog.set_config('application_name', %s, false)", [f"hyperfill/dump/{piece.id}"]
-            )
+            with answered(source, task.stall):
+                source.execute(
+                    "SELECT pg_catalog.set_config('application_name', %s, false)", [f"hyperfill/dump/{piece.id}"]
+                )
             rows = drain(source.pgconn, statement.as_bytes(source), write, throttle=self._throttle, stall=task.stall)
-            check_identity(source, "source", task.axis.relation)
+            with answered(source, task.stall):
+                check_identity(source, "source", task.axis.relation)
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
         except psycopg.Error as error:

@@ -21,13 +21,12 @@ from typing import Any
 from hyperfill import worker
 from hyperfill.errors import RETRY_SECONDS, HyperfillError
 from hyperfill.relay import STALL_SECONDS
-from hyperfill.stopping import CANCEL, DRAIN
+from hyperfill.stopping import CANCEL, CANCEL_PATIENCE, DRAIN
 from hyperfill.window import Order
 from hyperfill.worker import Event, Task
 
 # A worker that was killed is replaced; one that keeps dying is not.
 _MAX_REPLACEMENTS = 5
-_CANCEL_PATIENCE = 15.0
 
 
 @dataclass
@@ -110,7 +109,7 @@ class Crew:
         for member in alive:
             if member.events in ready:
                 yield from self._receive(member)
-        if self._cancelled is not None and time.monotonic() - self._cancelled > _CANCEL_PATIENCE:
+        if self._cancelled is not None and time.monotonic() - self._cancelled > CANCEL_PATIENCE:
             for member in self._members:
                 member.process.kill()
 
@@ -160,7 +159,7 @@ class Crew:
         """Leave no process behind."""
         if self.running:
             self.cancel()
-        deadline = time.monotonic() + _CANCEL_PATIENCE
+        deadline = time.monotonic() + CANCEL_PATIENCE
         for member in self._members:
             member.commands.close()  # whoever still listens takes the end of file for a cancel
             member.process.join(max(0.1, deadline - time.monotonic()))

@@ -20,10 +20,10 @@ from hyperfill.errors import HyperfillError, WindowAborted, first_line
 from hyperfill.loader import LoadWorker
 from hyperfill.loads import Batch
 from hyperfill.spec import Limits
-from hyperfill.stopping import Stop
+from hyperfill.stopping import CANCEL_PATIENCE, Stop
 from hyperfill.worker import Event, Task
 
-_CANCEL_PATIENCE = 15.0  # seconds until a worker that does not end is left behind
+_LEFT_BEHIND = CANCEL_PATIENCE + 2.0  # seconds until a worker that does not end, whatever is done, is left behind
 
 
 class _Queue:
@@ -103,6 +103,7 @@ class Feeding:
         self.error: HyperfillError | None = None  # of the reader
         self.failed = 0
         self.draining = False
+        self._cancelled: float | None = None
         rate = limits.bytes_per_second / jobs if limits.bytes_per_second else None
         tasks = [Task(number, (load.order,), rate, limits.stall, limits.retry) for number in range(1, jobs + 1)]
         self._running = jobs
@@ -121,7 +122,8 @@ class Feeding:
 
     @property
     def running(self) -> bool:
-        return self._running > 0
+        late = self._cancelled is not None and time.monotonic() - self._cancelled > _LEFT_BEHIND
+        return self._running > 0 and not late
 
     def _read(self) -> None:
         try:
@@ -191,6 +193,7 @@ class Feeding:
     def cancel(self) -> None:
         """Cancel running batches on the server; they are rolled back."""
         self.drain()
+        self._cancelled = self._cancelled or time.monotonic()
         self._stop.abort()
 
     def close(self) -> None:
@@ -198,7 +201,7 @@ class Feeding:
         if self.running:
             self.cancel()
         self._queue.stop()
-        deadline = time.monotonic() + _CANCEL_PATIENCE
+        deadline = (self._cancelled or time.monotonic()) + _LEFT_BEHIND
         for thread in self._threads[:-1]:
             thread.join(max(0.1, deadline - time.monotonic()))
         self._threads[-1].join(0.2)

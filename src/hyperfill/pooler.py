@@ -7,13 +7,11 @@ an application would find its session read-only. So this is asked before anythin
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 
+from hyperfill.deadline import expiring
 from hyperfill.sql import query
 
 _LOOKS = 5
@@ -36,7 +34,7 @@ def in_between(connection: Connection, open_another: Callable[[], Connection]) -
     mine = _backend(connection)
     if mine == connection.info.backend_pid:
         return None
-    with contextlib.closing(open_another()) as other, _deadline(other) as expired:
+    with contextlib.closing(open_another()) as other, expiring(other, _PATIENCE) as expired:
         for _ in range(_LOOKS):
             try:
                 # A pool in statement mode refuses the BEGIN.
@@ -54,21 +52,3 @@ def _backend(connection: Connection) -> int:
     row = connection.execute(query("session/backend")).fetchone()
     assert row is not None
     return int(str(row[0]))
-
-
-@contextlib.contextmanager
-def _deadline(connection: Connection) -> Iterator[threading.Event]:
-    """Break the connection when it takes too long; whether that has happened."""
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
-            ours.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(_PATIENCE, expire)
-    timer.start()
-    try:
-        yield expired
-    finally:
-        timer.cancel()

@@ -20,6 +20,8 @@ from psycopg import pq
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn, PGresult
 
+from hyperfill.deadline import Stalled
+
 # Measured: 16 KiB to 1 MiB are equal within noise, a write for each row costs twice as much.
 BLOCK = 128 * 1024
 _SLICE = 256 * 1024
@@ -74,10 +76,6 @@ class Throttle:
             self._stop.wait(due - now)
 
 
-class Stalled(psycopg.OperationalError):
-    """A server has taken and given nothing for too long, though its connection is open."""
-
-
 class _Side:
     """One connection in COPY state, with its socket."""
 
@@ -100,7 +98,7 @@ class _Side:
         # Only the time that was spent waiting for this side counts: meanwhile the other one may be slow.
         self._idle += timeout or 0.0
         if self._stall is not None and self._idle >= self._stall:
-            raise Stalled(f"nothing has moved for {self._idle:.0f} s (--stall-timeout)")
+            raise Stalled(self._idle)
         return 0
 
     def flush(self) -> None:

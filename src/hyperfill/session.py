@@ -15,6 +15,7 @@ from psycopg import conninfo as pq_conninfo
 from psycopg import sql
 
 from hyperfill import pooler
+from hyperfill.deadline import expiring
 from hyperfill.errors import Refused, UsageError, first_line
 from hyperfill.sql import query
 
@@ -24,6 +25,9 @@ Connection = psycopg.Connection[tuple[object, ...]]
 # Below the server's default deadlock_timeout of 1 s: in a conflict the window gives way and not the
 # application, which with a longer wait was the deadlock's victim.
 LOCK_TIMEOUT_MS = 700
+
+# A server that takes a connection and then answers nothing is given up: a worker would wait for it for ever.
+_ANSWER_SECONDS = 60.0
 
 SECRET_KEYS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
@@ -133,14 +137,15 @@ def connect(
         text = " ".join(str(error).split())
         raise ConnectFailed(role, _redact(text, parameters), _no_room(text)) from None
     try:
-        if not asked and conninfo not in _own_sessions:
-            refused = pooler.in_between(connection, open_one)
-            if refused is not None:
-                raise ConnectFailed(role, refused, pooler.HINT)
-            _own_sessions.add(conninfo)
-        pin(connection, role)
-        if names_in_full:
-            connection.execute(query("session/names_in_full"))
+        with expiring(connection, _ANSWER_SECONDS):
+            if not asked and conninfo not in _own_sessions:
+                refused = pooler.in_between(connection, open_one)
+                if refused is not None:
+                    raise ConnectFailed(role, refused, pooler.HINT)
+                _own_sessions.add(conninfo)
+            pin(connection, role)
+            if names_in_full:
+                connection.execute(query("session/names_in_full"))
     except psycopg.Error as error:
         connection.close()
         raise ConnectFailed(role, _redact(first_line(error), parameters)) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from psycopg import sql
 
 from hyperfill import ledger
 from hyperfill.catalog import is_hypertable, read_chunks, read_server
+from hyperfill.deadline import answered
 from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -16,12 +17,14 @@ from hyperfill.survey import Axis
 from hyperfill.timeline import Span
 from hyperfill.window import MovedColumn, Order, check_identity, copy_statements, on, translate
 
+T = TypeVar("T")
+
 
 class ServerSource:
     """A `RowSource`: a relation of a server, through a connection that somebody else opens and closes."""
 
     def __init__(self, connection: Connection, order: Order, stall: float | None = STALL_SECONDS) -> None:
-        """`stall`: as in `relay`."""
+        """`stall`: as in `relay`, and how long any other statement may take: meanwhile the target's window is open."""
         assert order.source is not None
         self._connection = connection
         self._order = order
@@ -29,10 +32,16 @@ class ServerSource:
         self._stall = stall
 
     def name(self, window: str) -> None:
-        on(
-            "source",
-            lambda: self._connection.execute("SELECT set_config('application_name', %s, false)", [window]),
-        )
+        self._ask(lambda: self._connection.execute("SELECT set_config('application_name', %s, false)", [window]))
+
+    def _ask(self, action: Callable[[], T]) -> T:
+        """Something outside of the COPY, which must be answered in time; `WindowError` if it is not."""
+
+        def ask() -> T:
+            with answered(self._connection, self._stall):
+                return action()
+
+        return on("source", ask)
 
     def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
         out, into = copy_statements(self._order, span)
@@ -49,7 +58,7 @@ class ServerSource:
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
         # Never of an estimate of 1, which is what a stretch without rows is given.
-        if relayed.rows_sent == 0 and claim.estimate > 1 and on("source", lambda: self._was_dropped(span)):
+        if relayed.rows_sent == 0 and claim.estimate > 1 and self._ask(lambda: self._was_dropped(span)):
             relayed.note = (
                 f"the source has no chunk here any more, and had about {claim.estimate:,} rows when this was planned: "
                 "did retention or drop_chunks take them away? What the target has here stays"
@@ -66,30 +75,29 @@ class ServerSource:
 
     def check(self) -> None:
         names = [c.source for c in self._order.columns]
-        on("source", lambda: check_identity(self._connection, "source", self._axis.relation, names))
+        self._ask(lambda: check_identity(self._connection, "source", self._axis.relation, names))
 
     def anything(self, span: Span) -> bool:
         """One probe of the index; without one every look would read everything, and the plan has looked already."""
         if not self._order.source_indexed:
             return True
         axis = self._axis
-        found = self._connection.execute(axis.compose("survey/first", range=axis.condition(span))).fetchone()
-        return found is not None
+        probe = axis.compose("survey/first", range=axis.condition(span))
+        return self._ask(lambda: self._connection.execute(probe).fetchone()) is not None
 
     def samples(self, columns: Sequence[MovedColumn], limit: int) -> list[list[str | None]]:
-        found: list[Any] = self._connection.execute(
-            sql.SQL(query("window/sample")).format(
-                columns=sql.SQL(", ").join(_text(c) for c in columns),
-                names=sql.SQL(", ").join(sql.Identifier("t", name) for name in {c.source for c in columns}),
-                relation=self._axis.relation.identifier,
-                column=sql.Identifier(self._axis.column),
-                size=sql.SQL(" + ").join(
-                    sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(sql.Identifier("r", c.source))
-                    for c in columns
-                ),
-                limit=sql.Literal(limit),
-            )
-        ).fetchall()
+        statement = sql.SQL(query("window/sample")).format(
+            columns=sql.SQL(", ").join(_text(c) for c in columns),
+            names=sql.SQL(", ").join(sql.Identifier("t", name) for name in {c.source for c in columns}),
+            relation=self._axis.relation.identifier,
+            column=sql.Identifier(self._axis.column),
+            size=sql.SQL(" + ").join(
+                sql.SQL("coalesce(pg_catalog.pg_column_size({}), 0)").format(sql.Identifier("r", c.source))
+                for c in columns
+            ),
+            limit=sql.Literal(limit),
+        )
+        found: list[Any] = self._ask(lambda: self._connection.execute(statement).fetchall())
         return [list(row) for row in found]
 
 

@@ -7,8 +7,12 @@ import threading
 from multiprocessing.connection import Connection as Pipe
 
 from hyperfill import session
+from hyperfill.deadline import hang_up
 
 DRAIN, CANCEL = "drain", "cancel"  # what a parent process writes into a worker's pipe
+# Seconds until a worker that was told to cancel and has not left is made to: its server says nothing any more. The
+# other one sees the end of a connection, and rolls back.
+CANCEL_PATIENCE = 10.0
 
 
 class Stop:
@@ -30,14 +34,24 @@ class Stop:
         if not self.cancel.is_set():
             self.cancel.set()
             threading.Thread(target=self.interrupt, name="cancel", daemon=True).start()
+            threading.Thread(target=self._hang_up, name="hang up", daemon=True).start()
 
     def interrupt(self) -> None:
         """Send cancel requests until it is over."""
         while not self.over.is_set():
-            for connection in [c for one in (self, *self._others) for c in one.connections]:
+            for connection in self._all():
                 with contextlib.suppress(Exception):
                     connection.cancel_safe(timeout=5)
             self.over.wait(0.2)
+
+    def _all(self) -> list[session.Connection]:
+        return [c for one in (self, *self._others) for c in one.connections]
+
+    def _hang_up(self) -> None:
+        """A thread cannot be killed, but what it waits for can end. A process is killed by its parent instead."""
+        if not self.over.wait(CANCEL_PATIENCE):
+            for connection in self._all():
+                hang_up(connection)
 
 
 class PipedStop(Stop):

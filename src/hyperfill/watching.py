@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hyperfill import ledger
 from hyperfill.control import Control
+from hyperfill.deadline import answered
 from hyperfill.errors import HyperfillError, PoliciesOn
 from hyperfill.progress import Observer, Snapshot, take
 from hyperfill.session import Connection
@@ -38,6 +39,7 @@ class Watched(Protocol):
 
 
 _LOOK = 0.5  # seconds between two looks at the ledger for the display
+_LOOK_MOST = 15.0  # seconds that one may take: meanwhile no signal is heard
 
 
 def watch(
@@ -93,7 +95,8 @@ def watch(
 def look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
     """A display is never worth a failed run: what cannot be read now is read next time."""
     try:
-        return take(control, [o.backfill for o in orders])
+        with answered(control, _LOOK_MOST):
+            return take(control, [o.backfill for o in orders])
     except Exception:
         return None
 

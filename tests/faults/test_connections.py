@@ -434,9 +434,11 @@ def test_silence(silences: Silences, name: str) -> None:
 
 
 STALLS: list[tuple[Side, str]] = [
+    ("source", "named"),
     ("source", "copy asked"),
     ("source", "middle"),
     ("source", "rows told"),
+    ("source", "checked"),
     ("target", "copy begun"),
     ("target", "middle"),
     ("target", "copied"),
@@ -459,6 +461,38 @@ def test_a_stall(site: Site, side: Side, moment: str) -> None:
     site.proxies[side].bury()
     site.check()
     assert "trying again" in run.stderr
+
+
+def test_two_signals_end_what_waits_for_a_silent_server(site: Site, loading: Loading, tmp_path: Path) -> None:
+    """A run and a dump whose source says nothing, and a load whose target does: all of them at once."""
+    source, named = site.proxies["source"], "application_name"
+    run_at = source.when("client", "Query", "stall", sql=named, times=2)
+    dump_at = source.when("client", "Query", "stall", sql=named, who="^hyperfill/dump")
+    table = ["--table", "public.metrics", "--end", T, "--jobs", "1", "--json"]
+    with Proxy(loading.conninfo) as proxy:
+        load_at = proxy.when("server", "CommandComplete", "stall", sql=INTO)
+        target = ["--target", proxy.conninfo, "--hypertable", "public.m", "--json"]
+        runs = [
+            site.start(),
+            Background.start(tmp_path, "load", *target, loading.file("a.csv", rows(2000))),
+            Background.start(tmp_path, "dump", "--source", source.conninfo, *table, "--out", str(tmp_path / "out")),
+        ]
+        site.runs += runs[1:]
+        for rule in (run_at, load_at, dump_at):
+            assert rule.hit.wait(30), [run.stderr for run in runs]
+        for word in ("finished first", "cancelling"):
+            for run in runs:
+                run.signal_group(signal.SIGINT)
+            for run in runs:
+                until(lambda run=run, word=word: word in run.stderr, 10, word)  # type: ignore[misc]
+        second = time.monotonic()
+        assert [run.wait(max(1, second + 15 - time.monotonic())) for run in runs] == [130] * 3
+        assert not any("Traceback" in run.stderr for run in runs)
+        assert [run.report["state"] for run in runs] == ["incomplete"] * 3
+        # The source cannot know yet that nobody is there any more; the target of the run was told.
+        assert not scenes.rows(site.target, LEFT["sessions"])
+        proxy.bury()
+    assert loading.count() == 0
 
 
 def test_a_slow_line_is_no_stall(site: Site) -> None:
