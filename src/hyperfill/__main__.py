@@ -10,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-from hyperfill.early import Answer, flush, let_readers_leave, print_failure, wants_json
+from hyperfill.early import Answer, flush, let_readers_leave, open_what_is_closed, print_failure, wants_json
 
 
 class _Left(BaseException):
@@ -46,6 +46,7 @@ def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
 
 def main() -> None:
     """Run the command line. Every way out has an exit code; docs/exit-codes.md lists them."""
+    open_what_is_closed()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup starts us with SIGHUP ignored, and means it.
         if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:

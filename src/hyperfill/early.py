@@ -30,6 +30,11 @@ def hide_secrets(text: str) -> str:
 class _Unheard(io.FileIO):
     """Standard output or error whose reader may leave: a pager, `head`, a terminal that is closed."""
 
+    def __init__(self, descriptor: int, *, only_words: bool = False) -> None:
+        """`only_words`: not even a full disk is a reason to stop."""
+        super().__init__(descriptor, "w", closefd=False)
+        self._only_words = only_words
+
     def write(self, data: Any) -> int:
         """What nobody reads any more is lost, and no reason to stop or to end with another code."""
         try:
@@ -37,9 +42,10 @@ class _Unheard(io.FileIO):
         except OSError as error:
             closed = error.errno == errno.EPIPE
             hung_up = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
-            if not (closed or hung_up):
+            if closed or hung_up:
+                self.discard()
+            elif not self._only_words:
                 raise
-            self.discard()
             return memoryview(data).nbytes
 
     def discard(self) -> None:
@@ -49,12 +55,34 @@ class _Unheard(io.FileIO):
         os.close(nowhere)
 
 
+def open_what_is_closed() -> None:
+    """Standard streams that whoever started us has closed lead nowhere.
+
+    Otherwise the next connection or pipe would get the number of one of them, and be written into.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)  # or worker processes would begin without it
+        if getattr(sys, name) is None:
+            raw = io.FileIO(number, "w" if number else "r", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8"))
+
+
 def let_readers_leave() -> None:
-    """Replace standard output and error by streams that do not mind when nobody reads them."""
+    """Replace standard output and error by streams that do not mind when nobody reads them.
+
+    Nor does standard error when it cannot be written at all.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):  # None where it was closed before we began
-            raw = _Unheard(stream.fileno(), "w", closefd=False)
+        if isinstance(stream, io.TextIOWrapper):
+            raw = _Unheard(stream.fileno(), only_words=name == "stderr")
             wrapped = io.TextIOWrapper(
                 io.BufferedWriter(raw),
                 encoding=stream.encoding,
@@ -67,12 +95,10 @@ def let_readers_leave() -> None:
 
 def flush() -> str | None:
     """Write out what is left of standard output; why that is impossible, as where a disk is full."""
-    if sys.stdout is None:
-        return None
     try:
         sys.stdout.flush()
     except OSError as error:
-        _Unheard(sys.stdout.fileno(), "w", closefd=False).discard()  # or the interpreter would try once more
+        _Unheard(sys.stdout.fileno()).discard()  # or the interpreter would try once more
         return str(error)
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ class Crew:
         self.draining = False
         self._members: list[Member] = []
         self.shortage: OSError | None = None  # why fewer workers were started than asked for
+        # Starting a process does so as well: there, output that cannot be written would pass for a want of processes.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as in a daemon that embeds us
+                stream.flush()
         for number in range(1, jobs + 1):
             try:
                 self._members.append(self._start(self._task(number)))
