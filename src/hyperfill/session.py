@@ -39,6 +39,12 @@ _PINNED: Mapping[str, str] = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "xmloption": "content",
+    "xmlbinary": "base64",
+    "array_nulls": "on",  # off: NULL in the text of an array is the string 'NULL'
+    "timezone_abbreviations": "Default",
+    # What --where and the columns of views mean.
+    "transform_null_equals": "off",
+    "standard_conforming_strings": "on",
     # Names of types are compared with those in the ledger.
     "quote_all_identifiers": "off",
     "default_transaction_isolation": "read committed",
@@ -204,6 +210,7 @@ def pin(connection: Connection, role: Role) -> None:
     wanted = {**_PINNED, **(_PINNED_SOURCE if role == "source" else _PINNED_TARGET)}
     connection.execute(query("session/pin"), [list(wanted), list(wanted.values())])
     if role == "target":
+        connection.execute(query("session/triggers_on"))
         connection.execute(query("session/lock_timeout"), [LOCK_TIMEOUT_MS])
         # An application that had waited 0.3 s for us already when we began to wait for it looked for deadlocks before
         # our lock_timeout was over, and was the victim. So we look first, after a tenth of its time. Afterwards: the
