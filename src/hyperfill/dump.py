@@ -14,7 +14,7 @@ from hyperfill.dump_crew import Crew
 from hyperfill.dump_folder import Folder, Piece, Settings, cannot_write
 from hyperfill.dump_prepare import DumpSpec, Prepared, prepare
 from hyperfill.dump_worker import DumpEvent, Task
-from hyperfill.errors import EXIT_OK, Finding, HyperfillError, Incomplete, Refused
+from hyperfill.errors import EXIT_OK, Finding, HyperfillError, Incomplete, Refused, blamed
 from hyperfill.manifest import DumpedWindow
 from hyperfill.progress import Level
 from hyperfill.signals import Signals
@@ -328,7 +328,7 @@ class _Run:
             piece = self._pieces[event.window]
             detail = getattr(event.error, "as_json", lambda: {"message": str(event.error)})()
             self.failures.append({"window": piece.id, "lower": piece.lower, "upper": piece.upper, **detail})
-            self._observer.log(f"window {event.window} failed: {event.error}", level="error")
+            self._observer.log(f"window {event.window} failed{blamed(detail)}: {event.error}", level="error")
         elif event.kind == "retry":
             self._observer.log(event.text, level="warning")
         elif event.kind == "ended" and event.error is not None:

@@ -140,6 +140,12 @@ class WindowError(HyperfillError):
         return {name: getattr(self, name) for name in fields if getattr(self, name)}
 
 
+def blamed(failure: Mapping[str, Any]) -> str:
+    """Who said no to a window, of `WindowError.as_json`: " on the target (SQLSTATE 23505)", as far as it is known."""
+    server = f" on the {failure['server']}" if failure.get("server") else ""
+    return server + (f" (SQLSTATE {failure['sqlstate']})" if failure.get("sqlstate") else "")
+
+
 class RelationChanged(WindowError):
     """A name stands for another relation than when the run began: no further window is moved."""
 

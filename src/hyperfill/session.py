@@ -154,7 +154,8 @@ def connect(
                 connection.execute(query("session/names_in_full"))
     except psycopg.Error as error:
         connection.close()
-        raise ConnectFailed(role, _redact(first_line(error), parameters)) from None
+        text = first_line(error)
+        raise ConnectFailed(role, _redact(text, parameters), _TOO_SHORT if "timeout" in text else None) from None
     except ConnectFailed:
         connection.close()
         raise
@@ -178,6 +179,12 @@ def _no_room(text: str) -> str | None:
         "target: use fewer --jobs, or raise max_connections or the role's or database's CONNECTION LIMIT"
     )
 
+
+# Sessions set timeouts of their own, once they get so far.
+_TOO_SHORT = (
+    "a timeout that is set for the role or the database is over before a session can set its own: ALTER ROLE ... RESET "
+    "(or ALTER DATABASE ... RESET) statement_timeout, transaction_timeout, idle_session_timeout, or whichever it is"
+)
 
 _NO_ROOM = (
     "too many clients already",

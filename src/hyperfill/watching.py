@@ -10,7 +10,7 @@ from typing import Protocol
 from hyperfill import ledger
 from hyperfill.control import Control
 from hyperfill.deadline import answered
-from hyperfill.errors import HyperfillError, PoliciesOn
+from hyperfill.errors import HyperfillError, PoliciesOn, WindowError, blamed
 from hyperfill.progress import Observer, Snapshot, take
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
@@ -103,7 +103,8 @@ def look(control: Connection, orders: Sequence[Order]) -> Snapshot | None:
 
 def _tell(event: Event, observer: Observer) -> None:
     if event.kind == "failed" and event.error is not None:
-        where = f"window {event.window} failed: " if event.window else ""
-        observer.log(f"{where}{event.error}", level="error")
+        what = f"window {event.window}" if event.window else "a batch"
+        blame = blamed(event.error.as_json()) if isinstance(event.error, WindowError) else ""
+        observer.log(f"{what} failed{blame}: {event.error}", level="error")
     elif event.kind in ("retry", "waiting"):
         observer.log(event.text, level="warning")

@@ -78,6 +78,9 @@ def test_a_lock_that_is_never_free_fails_after_the_budget(
     [failed] = running.report["failed_windows"]
     assert failed["upper"] == "2024-01-10 12:00:00+00"
     assert (failed["server"], failed["sqlstate"]) == ("target", "55P03")
+    blamed = "failed on the target (SQLSTATE 55P03): "
+    assert f"window {failed['window']} {blamed}" in running.stderr
+    assert blamed in hyperfill("status", "--target", target_db).stdout
     assert "trying again" in running.stderr
     ended = hyperfill("run", *options)
     assert ended.returncode == 0, ended.stderr

@@ -51,6 +51,19 @@ def test_values_in_text_and_conditions_mean_the_same(pair: Pair, side: str) -> N
     assert len(pair.same("m", COLUMNS, inside)) == 99
 
 
+def test_a_timeout_that_no_session_survives_is_named(pair: Pair) -> None:
+    pair.both("CREATE TABLE m (time timestamptz NOT NULL, n int)")
+    pair.on_target("SELECT create_hypertable('m', 'time')")
+    alter_database(pair.source, {"idle_session_timeout": "1"})
+    for _ in range(5):  # on a fast machine a session may get through
+        code, report, errors = pair.command("plan", "m", *END)
+        if code != 0:
+            break
+    assert code == 3
+    said = errors + str(report)
+    assert "cannot connect to the source" in said and "ALTER ROLE ... RESET" in said, said
+
+
 def test_triggers_of_the_target_fire(pair: Pair) -> None:
     """Unless --triggers off says otherwise: those of TimescaleDB, of foreign keys and aggregates are among them."""
     pair.both("CREATE TABLE m (time timestamptz NOT NULL, n int)")

@@ -25,7 +25,7 @@ from hyperfill.cli.options import (
     option,
 )
 from hyperfill.cli.output import findings_lines, observer, print_json, say
-from hyperfill.errors import Finding, UsageError
+from hyperfill.errors import Finding, UsageError, blamed
 from hyperfill.quantities import duration, human_bytes
 
 if TYPE_CHECKING:
@@ -169,9 +169,8 @@ def _print(outcome: Outcome) -> None:
     if outcome.state != "incomplete":
         return
     for failed in outcome.failed[:10]:
-        code = f" (SQLSTATE {failed['sqlstate']})" if failed.get("sqlstate") else ""
         bounds = f"[{failed['lower'] or '-infinity'}, {failed['upper']})"
-        say(f"  window {failed['window']} {bounds} failed{code}: {failed['message']}")
+        say(f"  window {failed['window']} {bounds} failed{blamed(failed)}: {failed['message']}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
     mend = "mend that, and run the same command again" if outcome.failed else "run the same command again to continue"

@@ -11,7 +11,7 @@ import psycopg
 
 from hyperfill import catalog, compressed, holds, ledger, session, trust
 from hyperfill.cli.output import print_json, say
-from hyperfill.errors import Interrupted, Refused, UsageError, first_line
+from hyperfill.errors import Interrupted, Refused, UsageError, blamed, first_line
 from hyperfill.progress import Rate, Snapshot, entry_json, summary, take
 from hyperfill.signals import Signals
 
@@ -43,9 +43,10 @@ def status(target: str, *, as_json: bool, watch: bool, hypertables: list[str] | 
             Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(render(snapshot))
             for entry in snapshot.entries:
                 for failed in ledger.failed_windows(connection, entry.id)[:10]:
+                    place = f" ({failed['context']})" if failed.get("context") else ""
                     print(
-                        f"  #{entry.id} window {failed['window']} [{failed['lower']}, {failed['upper']}): "
-                        f"{failed.get('message')}"
+                        f"  #{entry.id} window {failed['window']} [{failed['lower']}, {failed['upper']}) failed"
+                        f"{blamed(failed)}: {failed.get('message')}{place}"
                     )
     return 0
 

@@ -25,7 +25,7 @@ from hyperfill.cli.options import (
 )
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.dialect import Dialect
-from hyperfill.errors import Refused, UsageError
+from hyperfill.errors import Refused, UsageError, blamed
 from hyperfill.policies import KINDS, parse_kinds
 from hyperfill.quantities import parse_size
 from hyperfill.signals import Signals
@@ -298,8 +298,7 @@ def print_report(report: LoadReport, spec: LoadSpec) -> None:
     for line in findings_lines([f for f in report.findings if f not in base.findings]):
         say(line)
     for failed in report.failed[:10]:
-        code = f" (SQLSTATE {failed['sqlstate']})" if failed.get("sqlstate") else ""
-        say(f"  failed{code}: {failed.get('message')}")
+        say(f"  failed{blamed(failed)}: {failed.get('message')}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
     if report.state == "incomplete" and not any(f.code == "load" for f in report.findings):

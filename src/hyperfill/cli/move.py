@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hyperfill.cli.options import MoveOptions
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.cli.verify import say_verification
-from hyperfill.errors import Refused
+from hyperfill.errors import Refused, blamed
 from hyperfill.signals import Signals
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def _print_report(report: Any) -> None:
         return
     for failed in report.failed[:10]:
         place = f" ({failed['context']})" if failed.get("context") else ""
-        code = f" (SQLSTATE {failed['sqlstate']})" if failed.get("sqlstate") else ""
         bounds = f"[{failed['lower']}, {failed['upper']})"
-        say(f"  window {failed['window']} {bounds} failed{code}: {failed.get('message')}{place}")
+        say(f"  window {failed['window']} {bounds} failed{blamed(failed)}: {failed.get('message')}{place}")
         if failed.get("hint"):
             say(f"    {failed['hint']}")
     say(
