@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.fixtures.roles",
@@ -24,8 +25,13 @@ pytest_plugins = [
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")
 
 
+# How long an example takes says how busy the machine is, and nothing about what is tested.
+settings.register_profile("tests", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def pytest_configure() -> None:
     """A developer's own connection settings must never decide what a test connects to."""
+    settings.load_profile("tests")
     for name in list(os.environ):
         if name.startswith(("PG", "HYPERFILL_")) and not name.startswith(_KEPT):
             del os.environ[name]

@@ -146,7 +146,7 @@ def kinds(pair: Pair) -> Pair:
     return pair
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(schema=schemas())
 def test_every_value_of_every_schema_arrives(kinds: Pair, schema: Schema) -> None:
     plain = sorted((c for c in schema.source if c.name[0] in "cCés" and c.name != "computed"), key=number_of)
