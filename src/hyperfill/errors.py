@@ -208,7 +208,8 @@ def is_transient(error: BaseException) -> bool:
 
 def backoff(attempt: int, *, base: float = 0.2, cap: float = 15.0) -> float:
     """Seconds to sleep before attempt `attempt` + 1: exponential, with full jitter so that workers spread out."""
-    return random.uniform(base / 2, min(cap, base * 2.0**attempt))
+    # A server that is away for hours: after a thousand attempts the power is larger than any float.
+    return random.uniform(base / 2, min(cap, base * 2.0 ** min(attempt, 64)))
 
 
 def retrying(action: Callable[[], T], *, seconds: float, states: frozenset[str] = frozenset()) -> T:
