@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.fixtures.holding",
     "tests.fixtures.pgbouncer",
     "tests.fixtures.small_disk",
+    "tests.fixtures.standby",
 ]
 
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")
