@@ -231,12 +231,12 @@ def test_a_cut(site: Site, side: Side, moments: list[str]) -> None:
     for moment in moments:
         origin, kind, where = (TARGET if side == "target" else SOURCE)[moment]
         rules[moment] = site.proxies[side].when(origin, kind, "rst", "fin", **where)
-    began = time.monotonic()
     run = site.finished(site.start())
     assert {moment: len(rule.hits) for moment, rule in rules.items()} == dict.fromkeys(moments, 2), site.traces()
     assert "trying again" in run.stderr
-    # Eight times a pause and a connection; no retry was spent on a connection that was gone.
-    assert time.monotonic() - began < 15, site.traces()
+    # No retry was spent on a connection that was gone.
+    again = scenes.scalar(site.target, "SELECT sum(attempts - 1) FROM hyperfill.windows WHERE attempts > 1")
+    assert (again or 0) <= 2 * len(moments), site.traces()
     site.check()
 
 

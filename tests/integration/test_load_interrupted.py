@@ -128,11 +128,12 @@ def test_a_file_that_changed_is_refused(loading: Loading) -> None:
 
 def test_other_options_are_refused_while_it_is_unfinished(loading: Loading) -> None:
     path = loading.file("a.csv", rows(ROWS))
-    running = start(loading, path)
+    # It must still run when another process has started, on a machine that is busy too: half a minute.
+    running = start(loading, path, rate="60kB")
     until(lambda: batches(loading) > 2)
-    code, report, _ = loading.load("--batch-size", "16kB", path)
-    assert code == 3
-    assert "is running" in report["error"]
+    code, report, errors = loading.load("--batch-size", "16kB", path)
+    assert running.process.poll() is None
+    assert (code, "is running" in report["error"]) == (3, True), errors
     running.end()
     until(lambda: sessions(loading) == 0)
     for options in (
