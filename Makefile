@@ -13,7 +13,7 @@ ROUNDS ?= 50
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-next faults fuzz lint docs lock clean
+.PHONY: help setup demo test test-next test-roles faults fuzz lint docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ $(DATA): $(STAMP) requirements-demo.lock
 	@touch $@
 
 # The tests start the command a thousand times: what Python has compiled it may keep, whoever told it otherwise.
-test test-next faults fuzz: export PYTHONDONTWRITEBYTECODE =
+test test-next test-roles faults fuzz: export PYTHONDONTWRITEBYTECODE =
 
 demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
@@ -44,6 +44,12 @@ test: lint $(DATA) ## lint, then all tests on embedded servers
 
 test-next: $(DATA) ## all tests on the next PostgreSQL and TimescaleDB (Debian sid)
 	HYPERFILL_SANDBOX_SUITE=sid $(BIN)/pytest $(PARALLEL) $(PYTEST_ARGS)
+
+# Policies belong to the owner of their hypertable: where there are any, the role is a member of it.
+test-roles: $(DATA) ## tests with servers, every command as the roles of docs/roles.md
+	HYPERFILL_TEST_ROLES=least $(BIN)/pytest $(PARALLEL) -m "not community" tests/integration tests/faults $(PYTEST_ARGS)
+	test -z "$$HYPERFILL_TEST_COMMUNITY" || \
+		HYPERFILL_TEST_ROLES=owner $(BIN)/pytest $(PARALLEL) -m community $(PYTEST_ARGS)
 
 faults: $(STAMP) ## tests that take minutes, then ROUNDS=50 rounds of random faults, from SEED on if that is given
 	HYPERFILL_TEST_LONG=1 $(BIN)/pytest -m long
