@@ -83,7 +83,7 @@ def test_two_tables_of_different_time_types(
 def test_one_wrong_table_stops_all(hyperfill: Hyperfill, source_db: str, target_db: str, tmp_path: Path) -> None:
     make_two(source_db, target_db)
     config = tmp_path / "migration.toml"
-    config.write_text(TABLES.replace("900", "9000000000000000000000") + '[[backfill]]\ntable = "nowhere"\nend = 1')
+    config.write_text(TABLES.replace("900", '"9000000000000000000000"') + '[[backfill]]\ntable = "nowhere"\nend = 1')
     with scenes.nothing_written(target_db):
         ended = hyperfill("run", "--config", str(config), "--source", source_db, "--target", target_db, "--json")
     assert ended.returncode == 3
