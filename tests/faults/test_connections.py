@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import pytest
 
-from hyperfill import ledger, session
 from tests.faults.proxy import Action, Proxy, Rule
 from tests.fixtures import scenes
 from tests.fixtures.loading import Loading, rows
@@ -279,14 +278,13 @@ SLOW = 3  # seconds
 
 def make_commits_slow(site: Site, window: int) -> None:
     """The COMMIT of this window takes its time: a constraint trigger that is deferred runs inside of it."""
-    with session.connect(site.target, "target", application_name="test") as connection:
-        ledger.create(connection)
+    row = (window - 2) * PER_DAY + PER_DAY // 2  # before the windows of a day there is that of all days before
     execute(
         site.target,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql "
         f"AS 'BEGIN PERFORM pg_sleep({SLOW}); RETURN NULL; END'",
-        "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON hyperfill.windows DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
-        f"WHEN (NEW.state = 'done' AND NEW.id = {window}) EXECUTE FUNCTION slow()",
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        f"WHEN (NEW.id = {row}) EXECUTE FUNCTION slow()",
     )
 
 
@@ -509,12 +507,10 @@ BATCH = "^INSERT INTO hyperfill.batches"
 
 def test_load(loading: Loading) -> None:
     path = loading.file("a.csv", rows(LOADED))
-    with session.connect(loading.conninfo, "target", application_name="test") as connection:
-        ledger.create(connection)
     loading.sql(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END'",
-        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON hyperfill.batches DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
-        "WHEN (NEW.start BETWEEN 300000 AND 363999) EXECUTE FUNCTION slow()",
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON m DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        f"WHEN (NEW.id = {LOADED // 3}) EXECUTE FUNCTION slow()",
     )
     with Proxy(loading.conninfo) as proxy:
         moments: list[Moment] = [

@@ -20,8 +20,9 @@ MOMENTS = {
     "COMMIT": (
         "target",
         "COMMIT",
-        "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON hyperfill.windows DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
-        "WHEN (NEW.id = 4 AND NEW.state = 'done') EXECUTE FUNCTION slow()",
+        # Of the last day but one.
+        "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON metrics DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        "WHEN (NEW.id = 5000) EXECUTE FUNCTION slow()",
     ),
 }
 _RUNNING = (
