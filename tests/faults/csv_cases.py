@@ -73,7 +73,8 @@ def _splitter(head: bytes, data: bytes, **more: int | bytes | None) -> Splitter:
 def _pieces(head: bytes, data: bytes) -> None:
     """Batches are the rows that one COPY of the whole would read, or it is an error with its place."""
     dialect = _dialect(head)
-    data = data.removeprefix(b"\xef\xbb\xbf")  # looked at in a check of its own
+    while data.startswith(b"\xef\xbb\xbf"):  # looked at in a check of its own
+        data = data.removeprefix(b"\xef\xbb\xbf")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return
     whole = server(data, dialect)
