@@ -35,6 +35,8 @@ class Ran:
     wall: float
     cpu: float  # of the process and all children that it waited for
     peak: int | None  # all its processes together, a shared page once; None if it ended before it was looked at
+    parent_peak: int | None  # resident memory of the process itself, shared pages included, as the kernel kept it
+    worker_peak: int | None  # the same of the largest of its descendants; None if it had none
     exit_code: int
     said: str  # the end of its output, errors last
 
@@ -67,7 +69,10 @@ def run(command: Sequence[str], env: Mapping[str, str], timeout: float) -> Ran:
         said = _end(out.fileno()) + _end(err.fileno())
         if watch.killed:
             said += f"\nkilled after {timeout:.0f} s"
-    return Ran(wall, used.ru_utime + used.ru_stime, watch.peak, child.returncode, said.strip()[-_SAID:])
+    cpu = used.ru_utime + used.ru_stime
+    workers = [size for pid, size in watch.peaks.items() if pid != child.pid]
+    each = watch.peaks.get(child.pid), max(workers, default=None)
+    return Ran(wall, cpu, watch.peak, *each, child.returncode, said.strip()[-_SAID:])
 
 
 class _Watch(threading.Thread):
@@ -80,6 +85,7 @@ class _Watch(threading.Thread):
     def __init__(self, pid: int, over: threading.Event, timeout: float) -> None:
         super().__init__(daemon=True)
         self.peak: int | None = None
+        self.peaks: dict[int, int] = {}  # of each process, by its id
         self.killed = False
         self._pid = pid
         self._over = over
@@ -93,7 +99,11 @@ class _Watch(threading.Thread):
             if time.monotonic() > self._deadline:
                 self.killed = True
                 _kill(self._pid)
-            sizes = [size for pid in _tree(self._pid) if (size := _memory(pid)) is not None]
+            tree = _tree(self._pid)
+            # What the kernel itself keeps misses no peak between two looks, only the time after the last one.
+            found = {pid: size for pid in tree if (size := _memory(pid, "status", "VmHWM:")) is not None}
+            self.peaks.update((pid, max(size, self.peaks.get(pid, 0))) for pid, size in found.items())
+            sizes = [size for pid in tree if (size := _memory(pid, "smaps_rollup", "Pss:")) is not None]
             if sizes:
                 self.peak = max(self.peak or 0, sum(sizes))
 
@@ -137,11 +147,15 @@ def _tree(root: int) -> list[int]:
     return sorted(members)
 
 
-def _memory(pid: int) -> int | None:
-    """Bytes of memory of a process, of a page that others share its part only; None if it has ended."""
+def _memory(pid: int, file: str, field: str) -> int | None:
+    """Bytes of memory of a process; None if it has ended.
+
+    `Pss` of smaps_rollup: what it has now, of a page that others share its part only. `VmHWM` of status: the most
+    that it had since it became the program it is, shared pages in full.
+    """
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(field):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         return None
