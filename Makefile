@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DATA   := $(VENV)/.data
 PYTEST_ARGS ?=
+ARGS ?=
 # Each process of pytest has servers of its own, and a test waits about as long as it works.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 PYTHON ?=
@@ -13,7 +14,7 @@ ROUNDS ?= 50
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-next test-roles faults fuzz lint docs lock clean
+.PHONY: help setup demo test test-next test-roles faults fuzz bench lint docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +35,7 @@ $(DATA): $(STAMP) requirements-demo.lock
 	@touch $@
 
 # The tests start the command a thousand times: what Python has compiled it may keep, whoever told it otherwise.
-test test-next test-roles faults fuzz: export PYTHONDONTWRITEBYTECODE =
+test test-next test-roles faults fuzz bench: export PYTHONDONTWRITEBYTECODE =
 
 demo: $(DATA) ## the whole story on an embedded source and target
 	@$(BIN)/hyperfill demo
@@ -57,6 +58,9 @@ faults: $(STAMP) ## tests that take minutes, then ROUNDS=50 rounds of random fau
 
 fuzz: $(STAMP) ## splitter, header and encoder by atheris for SECONDS=60; what fails is written to .fuzz
 	$(BIN)/python -m tests.faults.fuzz_csv --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+bench: $(STAMP) ## all benchmarks, about ten minutes: tables, bench/results; ARGS="--size full", "--only move --rows N"
+	$(BIN)/python -m bench --json bench/results/bench.json --plot bench/results $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -205,6 +205,7 @@ def end(conninfo: str) -> Iterator[End]:
 @contextlib.contextmanager
 def pair(args: argparse.Namespace, folder: Path) -> Iterator[tuple[End, End, dict[str, str]]]:
     """A source, a target, and the environment for programs that use them."""
+    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         infos = [
             stack.enter_context(database(args.source, folder / "source", timescaledb=False)),

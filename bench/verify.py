@@ -23,10 +23,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from bench.servers import SETTINGS, Connection, say, server_facts
 from bench.measure import ServerCpu, Spread, alternate, run, table
+from bench.servers import SETTINGS, Connection, say, server_facts
 from hyperfill.sandbox import create_server
-
 
 # Both tables in the servers' own cache: what is measured is comparing, and not the kernel's copying of pages.
 _SETTINGS = {**SETTINGS, "shared_buffers": "2GB"}

@@ -33,7 +33,7 @@ from bench.shapes import SHAPES, START, bound, hypertable, make_source
 ROWS_EACH = 2  # of a tiny window
 CHUNKS = 10
 _STEP = timedelta(seconds=1)
-_PHASES = ("planned", "stored", "moved", "finished")
+PHASES = ("planned", "stored", "workers", "moved", "finished")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Phases:
     contender: str
     planned: float  # from the start of the command to a plan
     stored: float  # the plan into the ledger
+    workers: float  # from there to the first window's begin: policies held, processes started
     moved: float  # from the first window's begin to the last one's end
     finished: float  # from there to the end of the command
     windows: int
@@ -158,14 +159,15 @@ def phases(scene: Scene, done: Run, began: float) -> Phases:
     """From the ledger's own times: the servers have the clock of this machine."""
     there = scene.target.connection
     if done.verdict == "FAILED":
-        return Phases(done.round, done.contender, 0.0, 0.0, 0.0, 0.0, 0, 0)
+        return Phases(done.round, done.contender, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
     planned, stored, first, last, windows = there.execute(
         """SELECT extract(epoch FROM b.planned_at)::float8, extract(epoch FROM b.started_at)::float8,
-                  extract(epoch FROM min(w.started_at))::float8, extract(epoch FROM max(w.finished_at))::float8, count(*)
+                  extract(epoch FROM min(w.started_at))::float8,
+                  extract(epoch FROM max(w.finished_at))::float8, count(*)
            FROM hyperfill.backfills b JOIN hyperfill.windows w ON w.backfill_id = b.id GROUP BY b.id"""
     ).fetchall()[0]
     size = int(one(there, "SELECT pg_total_relation_size('hyperfill.windows')"))
-    times = (planned - began, stored - planned, last - first, began + done.wall - last)
+    times = (planned - began, stored - planned, first - stored, last - first, began + done.wall - last)
     return Phases(done.round, done.contender, *times, windows, size)
 
 
@@ -200,7 +202,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
         [
             f"{args.windows:,} windows of {ROWS_EACH} rows, {CHUNKS} chunks, {args.jobs} jobs; rounds: {args.rounds}",
             f"Target: {described(target.facts)}",
-            "medians in seconds: from the start to a plan, the plan into the ledger, the windows, what comes after\n",
+            "medians in seconds: until there is a plan, the plan into the ledger, the workers' start, the windows, the rest\n",
             as_table(lines),
             *(words(f, full=True) for f in figures),
         ]
@@ -231,7 +233,7 @@ def summarized(
     line: dict[str, Any] = {"contender": contender.name, "runs": len(mine), "good": len(good)}
     line["calm"] = sum(not r.disturbed for r in mine if r.round in good)
     line["wall"] = spread([r.wall for r in mine if r.round in good])
-    for phase in _PHASES:
+    for phase in PHASES:
         line[phase] = spread([getattr(p, phase) for p in times])
     line["windows"] = times[0].windows if times else 0
     line["ledger_bytes"] = int(statistics.median([p.ledger_bytes for p in times])) if times else None
@@ -247,8 +249,8 @@ def summarized(
     return line
 
 
-HEADER = ("", "windows", "wall", "planned", "stored", "moved", "finished", "ms/window", "min", "max", "ledger",
-          "B/window", "status", "max", "")  # fmt: skip
+HEADER = ("", "windows", "wall", "planned", "stored", "workers", "moved", "finished", "ms/window", "min", "max",
+          "ledger", "B/window", "status", "max", "")  # fmt: skip
 
 
 def as_table(lines: list[dict[str, Any]]) -> str:
@@ -256,7 +258,7 @@ def as_table(lines: list[dict[str, Any]]) -> str:
     rows = []
     for line in lines:
         cells = [line["contender"], str(line["windows"])]
-        cells += [f"{line[key]['median']:.2f}" if line[key] else "-" for key in ("wall", *_PHASES)]
+        cells += [f"{line[key]['median']:.2f}" if line[key] else "-" for key in ("wall", *PHASES)]
         cells += Spread(**line["overhead_ms"]).text() if line["overhead_ms"] else ["-"] * 3
         size = line["ledger_bytes"]
         cells += [f"{size / 1e6:.2f} MB", f"{size / line['windows']:.0f}"] if size and line["windows"] else ["-", "-"]
