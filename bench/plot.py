@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANEL = (5.4, 3.7)  # inches
-_COLOURS = ("#1f4e79", "#e39b3a", "#5b9bd5", "#8a8a8a", "#9c4a6e", "#6aa84f", "#c9b458")
+_COLOURS = (
+    "#1f4e79",
+    "#e39b3a",
+    "#5b9bd5",
+    "#8a8a8a",
+    "#9c4a6e",
+    "#6aa84f",
+    "#c9b458",
+    "#7b5ea7",
+    "#2f8f8f",
+    "#b5651d",
+)
 _GOAL = "#c62828"
 _STYLE = {
     "font.family": "sans-serif",
@@ -134,7 +145,7 @@ def _grouped(axes: Axes, groups: Sequence[tuple[str, Sequence[Bar]]], order: Seq
         for place, value, more in zip(places, values, high, strict=True):
             axes.annotate(
                 f"{value:.2f}", (place, value + more), (0, 2), textcoords="offset points", ha="center",
-                fontsize=7, rotation=90 if len(names) * len(groups) > 12 else 0,
+                va="bottom", fontsize=7, rotation=90 if len(names) * len(groups) > 12 else 0,
             )  # fmt: skip
     axes.axhline(1, color="#333333", linewidth=1)
     axes.set_xticks(range(len(groups)), [name for name, _ in groups])

@@ -202,7 +202,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
         [
             f"{args.windows:,} windows of {ROWS_EACH} rows, {CHUNKS} chunks, {args.jobs} jobs; rounds: {args.rounds}",
             f"Target: {described(target.facts)}",
-            "medians in seconds: until there is a plan, the plan into the ledger, the workers' start, the windows, the rest\n",
+            "medians in seconds: making the plan, the plan into the ledger, starting workers, the windows, the rest\n",
             as_table(lines),
             *(words(f, full=True) for f in figures),
         ]
