@@ -177,6 +177,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
     runs: list[Run] = []
     found: list[Phases] = []
     asked: dict[str, list[float]] = {}
+    good = True
     with pair(args, folder) as (source, target, environment):
         say(f"windows: filling the source with {rows:,} rows")
         make_source(source.connection, SHAPES["narrow"], _STEP, rows)
@@ -190,6 +191,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
         for contender in CONTENDERS[1:]:
             probes = asked[contender.name] = []
             done, _ = one_run(scene, contender, args.rounds, probes)
+            good = good and done.verdict == "ok" and bool(probes)
             say(f"windows, status asked {len(probes)} times: {done.line()}")
     lines = [summarized(c, runs, found, args.jobs, asked.get(c.name, [])) for c in CONTENDERS]
     figures: list[Figure] = []
@@ -220,7 +222,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
         "phases": [asdict(p) for p in found],
         "runs": [asdict(r) for r in runs],
     }
-    return Section("windows", text + disturbed(runs), data, figures, all(r.verdict == "ok" for r in runs))
+    return Section("windows", text + disturbed(runs), data, figures, good and all(r.verdict == "ok" for r in runs))
 
 
 def summarized(
