@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-
-from psycopg import sql
+from typing import TYPE_CHECKING
 
 from hyperfill.errors import UsageError
+
+if TYPE_CHECKING:
+    from psycopg import sql
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Dialect:
 
     def copy_options(self) -> sql.Composed:
         """The inside of COPY's brackets. NULL is written out also where it is the default: it is what we rely on."""
+        from psycopg import sql
+
         options = [
             sql.SQL("FORMAT csv"),
             sql.SQL("DELIMITER {}").format(sql.Literal(self.delimiter)),

@@ -12,9 +12,9 @@ from psycopg import sql
 
 from hyperfill import encode, ledger, manifest
 from hyperfill.archives import ArchiveError, Input, open_input
-from hyperfill.errors import WindowError
+from hyperfill.errors import STALL_SECONDS, WindowError
 from hyperfill.manifest import DumpedWindow
-from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, feed
+from hyperfill.relay import Relayed, RelayError, Throttle, feed
 from hyperfill.sampling import Rows
 from hyperfill.session import Connection
 from hyperfill.splitter import CsvError, Splitter

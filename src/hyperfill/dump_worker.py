@@ -175,6 +175,7 @@ class Worker:
                 application_name="hyperfill/dump",
                 names_in_full=any(c.of.names_objects for c in columns),
                 asked=True,
+                bulk=True,
             )
         self._orders.connection = source
         return source

@@ -20,8 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from hyperfill import worker
-from hyperfill.errors import RETRY_SECONDS, HyperfillError
-from hyperfill.relay import STALL_SECONDS
+from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, HyperfillError
 from hyperfill.stopping import CANCEL, CANCEL_PATIENCE, DRAIN
 from hyperfill.window import Order
 from hyperfill.worker import Event, Task

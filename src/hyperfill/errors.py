@@ -17,6 +17,8 @@
     └── Interrupted         130/143  a signal ended the run
 
 Classes carry data and not only text, and survive pickling: workers are processes.
+
+The driver is imported only where one of its errors is looked at: `hyperfill --help` has no use for it.
 """
 
 from __future__ import annotations
@@ -26,8 +28,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
-
-import psycopg
 
 EXIT_OK = 0
 EXIT_REJECTED_ROWS = 6
@@ -174,6 +174,8 @@ class Finding:
 
 # How long what may go away by itself is tried again before it counts as failed.
 RETRY_SECONDS = 120.0
+# A server may take minutes before the first row (a scan, a sort). More than that, and nobody would know that it hangs.
+STALL_SECONDS = 600.0
 # What goes away only when somebody does something about it, and may take hours: a run pauses and looks again.
 PAUSE_STATES = {
     "53100": "the disk is full",
@@ -198,6 +200,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying the same again later may succeed: by SQLSTATE, or because the connection is gone."""
     if isinstance(error, WindowError):
         return error.transient
+    import psycopg
+
     if isinstance(error, psycopg.Error):
         # No SQLSTATE: libpq itself gave up (connection refused, reset, timed out).
         return sqlstate_is_transient(error.sqlstate) or (
@@ -218,6 +222,8 @@ def retrying(action: Callable[[], T], *, seconds: float, states: frozenset[str] 
     Transient errors and the SQLSTATEs in `states` are tried again, but not a lost connection: `action` would only
     meet the same dead one, and whoever called must know to open another.
     """
+    import psycopg
+
     deadline = time.monotonic() + seconds
     attempt = 0
     while True:
@@ -233,6 +239,8 @@ def retrying(action: Callable[[], T], *, seconds: float, states: frozenset[str] 
 
 def first_line(error: BaseException) -> str:
     """The error's text without the echoed statement that the server may have appended."""
+    import psycopg
+
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -22,7 +22,8 @@ from psycopg.types.json import Jsonb
 from hyperfill import ledger, trust
 from hyperfill.catalog import Relation
 from hyperfill.errors import Finding, Refused, first_line, retrying
-from hyperfill.policies import Extension, Job, Kind, Watch, alter_text, job_exists, read_extension, read_jobs, turn
+from hyperfill.kinds import Kind
+from hyperfill.policies import Extension, Job, Watch, alter_text, job_exists, read_extension, read_jobs, turn
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.waiting import naming

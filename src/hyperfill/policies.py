@@ -8,18 +8,16 @@ written in the ledger about it, and when, is in `holds`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from psycopg import sql
 from psycopg.rows import class_row
 
 from hyperfill.catalog import quote_name
-from hyperfill.errors import PoliciesOn, UsageError
+from hyperfill.errors import PoliciesOn
+from hyperfill.kinds import Kind
 from hyperfill.session import Connection
 from hyperfill.sql import query
-
-Kind = Literal["compression", "retention", "refresh", "reorder"]
-KINDS: tuple[Kind, ...] = ("compression", "retention", "refresh", "reorder")
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,6 @@ class Watch:
     kinds: tuple[Kind, ...]
     known: frozenset[int]
     off: frozenset[int] = frozenset()
-
-
-def parse_kinds(text: str) -> tuple[Kind, ...]:
-    """The kinds in a comma-separated list; "none" for no kind at all. Raises `UsageError`."""
-    names = [part.strip().lower() for part in text.split(",")]
-    if names == ["none"]:
-        return ()
-    for name in names:
-        if name not in KINDS:
-            raise UsageError(f"--hold {text!r}: {name!r} is none of {', '.join(KINDS)}, and none stands alone")
-    return tuple(kind for kind in KINDS if kind in names)
 
 
 def read_extension(connection: Connection) -> Extension | None:

@@ -11,8 +11,9 @@ import contextlib
 import selectors
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import psycopg
@@ -21,12 +22,11 @@ from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn, PGresult
 
 from hyperfill.deadline import Stalled
+from hyperfill.errors import STALL_SECONDS
 
 # Measured: 16 KiB to 1 MiB are equal within noise, a write for each row costs twice as much.
 BLOCK = 128 * 1024
 _SLICE = 256 * 1024
-# A server may take minutes before the first row (a scan, a sort). More than that, and nobody would know that it hangs.
-STALL_SECONDS = 600.0
 # How long a message from the target that is no notice may lie there before it is taken for an error.
 _SUSPICION = 0.05
 _TICK = 1.0
@@ -211,52 +211,17 @@ def feed(
 
 def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Callable[[int], None] | None) -> Relayed:
     relayed = Relayed()
-    source = reader.pgconn
-    buffer = bytearray()
     target_watch = _Watch(writer)
-
-    def push(data: bytes | bytearray | memoryview) -> None:
-        _guard(writer, lambda: _write(writer, data))
-        relayed.bytes += len(data)
-        target_watch.check()
-        if throttle:
-            throttle.passed(len(data))
-        if progress:
-            progress(relayed.bytes)
-
-    def fill() -> tuple[int, bytes | memoryview]:
-        # The innermost loop: once for each row. It ends with a full block, a huge row, or nothing to take.
-        size, data = get(1)
-        while 0 < size <= BLOCK:
-            buffer.extend(data)
-            if len(buffer) >= BLOCK:
-                return 0, b""
-            size, data = get(1)
-        return size, data
-
     try:
         _guard(reader, lambda: reader.expect(_COPY_OUT))
-        get = source.get_copy_data
-        while True:
-            size, data = _guard(reader, fill)
-            if len(buffer) >= BLOCK or (size > 0 and buffer):
-                push(buffer)
-                buffer = bytearray()
-                if size == 0:
-                    continue
-            if size > 0:  # a row of many blocks: sent in slices, not copied once more
-                view = memoryview(data)
-                for start in range(0, size, _SLICE):
-                    push(view[start : start + _SLICE])
-                del view, data
-            elif size < 0:
-                break
-            elif _guard(reader, lambda: reader.wait(selectors.EVENT_READ, _TICK)):
-                _guard(reader, source.consume_input)
-            else:
-                target_watch.check()
-        if buffer:
-            push(buffer)
+        for data in _blocks(reader, target_watch.check):
+            _guard(writer, partial(_write, writer, data))
+            relayed.bytes += len(data)
+            target_watch.check()
+            if throttle:
+                throttle.passed(len(data))
+            if progress:
+                progress(relayed.bytes)
         relayed.rows_sent = _guard(reader, reader.finish)
     except RelayError as error:
         if error.server == "source":
@@ -285,44 +250,54 @@ def drain(
     should be closed.
     """
     reader = _Side("source", source, stall)
-    buffer = bytearray()
+    try:
+        _guard(reader, lambda: reader.start(copy_out))
+        _guard(reader, lambda: reader.expect(_COPY_OUT))
+        for data in _blocks(reader, lambda: None):
+            write(data)
+            if throttle:
+                throttle.passed(len(data))
+        return _guard(reader, reader.finish)
+    finally:
+        reader.selector.close()
 
-    def push(data: bytes | bytearray | memoryview) -> None:
-        write(data)
-        if throttle:
-            throttle.passed(len(data))
 
-    def fill() -> tuple[int, bytes | memoryview]:
+def _blocks(reader: _Side, idle: Callable[[], object]) -> Iterator[bytearray | memoryview]:
+    """The data of a COPY that has begun: rows gathered into blocks, a row of many blocks in slices.
+
+    `idle` is called now and then while nothing comes. Raises `RelayError` for the source.
+    """
+    get = reader.pgconn.get_copy_data
+
+    def fill(buffer: bytearray) -> tuple[int, bytes | memoryview]:
+        # The innermost loop: once for each row. It ends with a full block, a huge row, or nothing to take.
         size, data = get(1)
         while 0 < size <= BLOCK:
-            buffer.extend(data)
+            buffer += data
             if len(buffer) >= BLOCK:
                 return 0, b""
             size, data = get(1)
         return size, data
 
-    try:
-        _guard(reader, lambda: reader.start(copy_out))
-        _guard(reader, lambda: reader.expect(_COPY_OUT))
-        get = source.get_copy_data
-        while True:
-            size, data = _guard(reader, fill)
-            if len(buffer) >= BLOCK or (size != 0 and buffer):
-                push(buffer)
-                buffer = bytearray()
-                if size == 0:
-                    continue
-            if size > 0:  # a row of many blocks
-                view = memoryview(data)
-                for start in range(0, size, _SLICE):
-                    push(view[start : start + _SLICE])
-                del view, data
-            elif size < 0:
-                return _guard(reader, reader.finish)
-            elif _guard(reader, lambda: reader.wait(selectors.EVENT_READ, _TICK)):
-                _guard(reader, source.consume_input)
-    finally:
-        reader.selector.close()
+    buffer = bytearray()
+    while True:
+        size, data = _guard(reader, partial(fill, buffer))
+        if len(buffer) >= BLOCK or (size != 0 and buffer):
+            yield buffer
+            buffer = bytearray()
+            if size == 0:
+                continue
+        if size > 0:  # sent in slices, not copied once more
+            view = memoryview(data)
+            for start in range(0, size, _SLICE):
+                yield view[start : start + _SLICE]
+            del view, data
+        elif size < 0:
+            return
+        elif _guard(reader, partial(reader.wait, selectors.EVENT_READ, _TICK)):
+            _guard(reader, reader.pgconn.consume_input)
+        else:
+            idle()
 
 
 def _guard(side: _Side, action: Callable[[], T]) -> T:

@@ -116,10 +116,12 @@ def connect(
     application_name: str = "hyperfill",
     names_in_full: bool = False,
     asked: bool = False,
+    bulk: bool = False,
 ) -> Connection:
     """Open a connection in autocommit mode and pin its settings.
 
     `names_in_full`: names of objects that values stand for are printed with their schema, whatever the role's path is.
+    `bulk`: many rows are to come through it by COPY.
     `asked`: another process has found out that this is a session of its own.
 
     Raises `ConnectFailed` naming host and database, never a password.
@@ -152,6 +154,8 @@ def connect(
             pin(connection, role)
             if names_in_full:
                 connection.execute(query("session/names_in_full"))
+            if bulk:
+                connection.execute(query("session/widen"))
     except psycopg.Error as error:
         connection.close()
         text = first_line(error)

@@ -10,7 +10,8 @@ from psycopg import sql
 from hyperfill import ledger
 from hyperfill.catalog import is_hypertable, read_chunks, read_server
 from hyperfill.deadline import answered
-from hyperfill.relay import STALL_SECONDS, Relayed, RelayError, Throttle, relay
+from hyperfill.errors import STALL_SECONDS
+from hyperfill.relay import Relayed, RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.survey import Axis

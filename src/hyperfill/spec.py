@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from hyperfill.dialect import Dialect
-from hyperfill.errors import RETRY_SECONDS
-from hyperfill.policies import KINDS, Kind
-from hyperfill.relay import STALL_SECONDS
+from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS
+from hyperfill.kinds import KINDS, Kind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from hyperfill.chunks import ChunkMaker
 from hyperfill.compressed import Guard
 from hyperfill.errors import (
     RETRY_SECONDS,
+    STALL_SECONDS,
     HyperfillError,
     PoliciesOn,
     RelationChanged,
@@ -32,7 +33,7 @@ from hyperfill.errors import (
     first_line,
 )
 from hyperfill.patience import Patience, Verdict, as_window_error
-from hyperfill.relay import STALL_SECONDS, Throttle
+from hyperfill.relay import Throttle
 from hyperfill.source import ServerSource
 from hyperfill.stopping import PipedStop, Stop
 from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
@@ -127,7 +128,12 @@ class Worker:
             self._close(source)
             name = f"hyperfill/{order.backfill}"
             source = session.connect(
-                order.source_conninfo, "source", application_name=name, names_in_full=order.names_objects, asked=True
+                order.source_conninfo,
+                "source",
+                application_name=name,
+                names_in_full=order.names_objects,
+                asked=True,
+                bulk=True,
             )
             self._sources[known] = source
         return ServerSource(source, order, self._task.stall)

@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 
-from hyperfill import catalog, holds, ledger, policies, session
+from hyperfill import catalog, holds, kinds, ledger, policies, session
 from hyperfill.errors import Refused
 from tests.fixtures.community import HELD, job_table, jobs_on, make_policies, whole_jobs
 from tests.fixtures.holding import END, RANGE, assert_moved, by_hand, ids, make_source
@@ -121,12 +121,12 @@ def test_a_running_job_is_waited_for(policy_pair: Pair) -> None:
         ledger.create(mine)
         began = time.monotonic()
         with pytest.raises(Refused, match=f"pid {worker.info.backend_pid}"):
-            holds.hold(mine, _relation(mine), policies.KINDS, backfill=None, say=said.append, timeout=2.5)
+            holds.hold(mine, _relation(mine), kinds.KINDS, backfill=None, say=said.append, timeout=2.5)
         assert time.monotonic() - began >= 2.5
         assert len(said) == 1
         assert jobs_on(pair.target) == on
         worker.close()
-        result, watch = holds.hold(mine, _relation(mine), policies.KINDS, backfill=None, say=said.append)
+        result, watch = holds.hold(mine, _relation(mine), kinds.KINDS, backfill=None, say=said.append)
         assert len(result.changed) == len(HELD)
         assert watch is not None
         policies.check_off(mine, watch)
@@ -152,9 +152,9 @@ def test_a_job_that_the_scheduler_has_started(policy_pair: Pair) -> None:
         mine = stack.enter_context(session.connect(pair.target_conninfo, "target"))
         ledger.create(mine)
         with pytest.raises(Refused):
-            holds.hold(mine, _relation(mine), policies.KINDS, backfill=None, say=lambda _: None, timeout=1)
+            holds.hold(mine, _relation(mine), kinds.KINDS, backfill=None, say=lambda _: None, timeout=1)
         other.execute("ROLLBACK")
-        holds.hold(mine, _relation(mine), policies.KINDS, backfill=None, say=lambda _: None)
+        holds.hold(mine, _relation(mine), kinds.KINDS, backfill=None, say=lambda _: None)
     row = pair.query(
         pair.target,
         f"SELECT last_run_success, total_failures FROM _timescaledb_internal.bgw_job_stat WHERE job_id = {job}",
@@ -168,7 +168,7 @@ def test_the_check_of_a_window_is_cheap(policy_pair: Pair) -> None:
     make_policies(pair.target)
     with session.connect(pair.target_conninfo, "target") as mine:
         ledger.create(mine)
-        _, watch = holds.hold(mine, _relation(mine), policies.KINDS, backfill=None, say=lambda _: None)
+        _, watch = holds.hold(mine, _relation(mine), kinds.KINDS, backfill=None, say=lambda _: None)
         assert watch is not None
         began = time.monotonic()
         for _ in range(100):

@@ -26,7 +26,7 @@ from hyperfill.cli.options import (
 from hyperfill.cli.output import findings_lines, observer, print_json, say
 from hyperfill.dialect import Dialect
 from hyperfill.errors import Refused, UsageError, blamed
-from hyperfill.policies import KINDS, parse_kinds
+from hyperfill.kinds import KINDS, parse_kinds
 from hyperfill.quantities import parse_size
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, LoadSpec

@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from hyperfill.errors import RETRY_SECONDS, UsageError
-from hyperfill.policies import parse_kinds
+from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, UsageError
+from hyperfill.kinds import parse_kinds
 from hyperfill.quantities import parse_duration, parse_size
-from hyperfill.relay import STALL_SECONDS
 from hyperfill.spec import Limits, Spec, default_jobs
 
 T = TypeVar("T")

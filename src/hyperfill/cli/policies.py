@@ -54,7 +54,7 @@ def hold(*, target: Target = None, hypertable: Name = None, json: Json = False) 
     """Turn all policies of a hypertable off that are on, note it, and wait until none of them runs."""
     from hyperfill import holds, ledger, session
     from hyperfill.cli.output import say
-    from hyperfill.policies import KINDS
+    from hyperfill.kinds import KINDS
     from hyperfill.signals import Signals
 
     conninfo, name = require_target(target), _require(hypertable)
