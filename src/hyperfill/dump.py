@@ -16,10 +16,10 @@ from hyperfill.dump_prepare import DumpSpec, Prepared, prepare
 from hyperfill.dump_worker import DumpEvent, Task
 from hyperfill.errors import EXIT_OK, Finding, HyperfillError, Incomplete, Refused, blamed
 from hyperfill.manifest import DumpedWindow
+from hyperfill.process import Event
 from hyperfill.progress import Level
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits
-from hyperfill.worker import Event
 
 State = Literal["done", "incomplete", "nothing"]
 _LOOK = 0.5  # seconds between two looks at the figures for the display

@@ -12,8 +12,8 @@ from hyperfill import dump_worker, engine
 from hyperfill.dump_folder import Piece
 from hyperfill.dump_worker import Task
 from hyperfill.engine import Member
+from hyperfill.process import Event
 from hyperfill.stopping import DRAIN
-from hyperfill.worker import Event
 
 _AHEAD = 2  # windows that a worker has: one to work on, and one so that it need not wait for us
 

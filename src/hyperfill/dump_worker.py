@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
 import queue
-import signal
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
@@ -27,27 +23,22 @@ from hyperfill.deadline import answered
 from hyperfill.dialect import Dialect
 from hyperfill.dump_folder import Lock, Piece, cannot_write
 from hyperfill.errors import (
-    RETRY_FEW_STATES,
-    HyperfillError,
     Incomplete,
     RelationChanged,
     WindowAborted,
     WindowError,
-    backoff,
-    first_line,
 )
 from hyperfill.manifest import DumpedWindow, sync_folder
+from hyperfill.patience import Patience, as_window_error
+from hyperfill.process import Event, serve
 from hyperfill.relay import RelayError, Throttle, drain
 from hyperfill.sql import query
-from hyperfill.stopping import CANCEL
+from hyperfill.stopping import PipedStop
 from hyperfill.survey import Axis
 from hyperfill.timeline import Span
 from hyperfill.window import check_identity, translate
-from hyperfill.worker import IGNORED, Event
 
-_FEW = 5  # attempts for conflicts that the next attempt usually does not meet
 _SAY_EVERY = 0.5  # seconds between two reports of how far a window is
-_SAY_RETRY = 5.0
 
 
 @dataclass(frozen=True)
@@ -76,37 +67,18 @@ class DumpEvent(Event):
     stored: int = 0  # bytes of the file
 
 
-class _Orders:
+class _Orders(PipedStop):
     """Windows that the parent has handed out, and what else it says."""
 
     def __init__(self, commands: Pipe) -> None:
-        self.pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
-        self.drain = threading.Event()
-        self.cancel = threading.Event()
-        self.connection: session.Connection | None = None
-        self._commands = commands
-        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+        self.pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()  # before anybody listens
+        super().__init__(commands)
 
-    def _listen(self) -> None:
-        while True:
-            try:
-                command = self._commands.recv()
-            except (EOFError, OSError):
-                command = CANCEL
-            if isinstance(command, Piece):
-                self.pieces.put(command)
-                continue
-            self.drain.set()
-            self.pieces.put(None)
-            if command == CANCEL:
-                break
-        self.cancel.set()
-        # A cancel that arrives between two statements is lost: repeat it until the worker is gone.
-        while True:
-            if (connection := self.connection) is not None:
-                with contextlib.suppress(Exception):
-                    connection.cancel_safe(timeout=5)
-            time.sleep(0.2)
+    def take(self, command: object) -> bool:
+        if command is not None and not isinstance(command, Piece):
+            return False
+        self.pieces.put(command)
+        return True
 
 
 class Worker:
@@ -117,7 +89,7 @@ class Worker:
         self._orders = orders
         self._tell = tell
         self._source: session.Connection | None = None
-        self._said_retry = 0.0
+        self._patience = Patience(task.retry)
         rate = task.bytes_per_second
         self._throttle = Throttle(rate, orders.cancel) if rate else None
 
@@ -127,7 +99,7 @@ class Worker:
             self._piece(piece)
 
     def close(self) -> None:
-        self._orders.connection = None
+        self._orders.connections = []
         if self._source is not None:
             with contextlib.suppress(Exception):
                 self._source.close()
@@ -136,7 +108,6 @@ class Worker:
     def _piece(self, piece: Piece) -> None:
         """One window, tried again where that may help."""
         number = self._task.number
-        started, count = time.monotonic(), 0
         while True:
             try:
                 dumped = self._dump(piece)
@@ -148,18 +119,15 @@ class Worker:
             except (WindowError, session.ConnectFailed) as error:
                 if self._orders.cancel.is_set():
                     raise WindowAborted("stopped") from error
-                again = time.monotonic() - started < self._task.retry and not self._orders.drain.is_set()
-                transient, state = (error.transient, error.sqlstate) if isinstance(error, WindowError) else (True, None)
-                if again and (transient or (state in RETRY_FEW_STATES and count + 1 < _FEW)):
-                    if time.monotonic() - self._said_retry > _SAY_RETRY:
-                        self._said_retry = time.monotonic()
-                        text = f"window {piece.id}: {error.message}; trying again"
-                        self._tell(DumpEvent("retry", number, window=piece.id, text=text))
-                    self._orders.drain.wait(backoff(count))
-                    count += 1
-                    continue
-                self._tell(DumpEvent("failed", number, window=piece.id, error=error))
-                return
+                verdict = self._patience.judge(piece.id, as_window_error(error), f"window {piece.id}")
+                if verdict.wait is None or self._orders.drain.is_set():
+                    self._tell(DumpEvent("failed", number, window=piece.id, error=error))
+                    return
+                if verdict.text:
+                    self._tell(DumpEvent("retry", number, window=piece.id, text=verdict.text))
+                self._orders.drain.wait(verdict.wait)
+                continue
+            self._patience.forget()
             self._tell(DumpEvent("done", number, window=piece.id, dumped=dumped))
             return
 
@@ -177,7 +145,7 @@ class Worker:
                 asked=True,
                 bulk=True,
             )
-        self._orders.connection = source
+        self._orders.connections = [source]
         return source
 
     def _dump(self, piece: Piece) -> DumpedWindow:
@@ -248,32 +216,5 @@ class Worker:
 
 def main(task: Task, commands: Pipe, events: Pipe) -> None:
     """The body of a worker process."""
-    # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
-    for signum in IGNORED:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # the parent blocked them while we started
-    logging.getLogger("hyperfill").addHandler(logging.NullHandler())
     orders = _Orders(commands)
-
-    def tell(event: DumpEvent) -> None:
-        # A parent that is gone hears nothing; the command pipe has broken as well and stops us.
-        with contextlib.suppress(OSError):
-            events.send(event)
-
-    worker = Worker(task, orders, tell)
-    ended = DumpEvent("ended", task.number)
-    try:
-        worker.run()
-    except WindowAborted:
-        ended = replace(ended, text="aborted")
-    except HyperfillError as error:
-        ended = replace(ended, error=error)
-    except Exception as error:
-        ended = replace(ended, error=Incomplete(f"{type(error).__name__}: {first_line(error)}"))
-    finally:
-        worker.close()
-        tell(ended)
-        with contextlib.suppress(OSError):
-            events.close()
-    if orders.cancel.is_set():
-        os._exit(0)  # the command thread may be inside a cancel request
+    serve(orders, events, DumpEvent("ended", task.number), lambda tell: Worker(task, orders, tell), Incomplete)

@@ -21,9 +21,10 @@ from typing import Any
 
 from hyperfill import worker
 from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, HyperfillError
+from hyperfill.process import IGNORED, Event
 from hyperfill.stopping import CANCEL, CANCEL_PATIENCE, DRAIN
 from hyperfill.window import Order
-from hyperfill.worker import Event, Task
+from hyperfill.worker import Task
 
 # A worker that was killed is replaced; one that keeps dying is not.
 _MAX_REPLACEMENTS = 5
@@ -93,7 +94,7 @@ class Crew:
         # traceback of an interpreter that is still starting.
         # The tracker first: starting it along with a process would unblock the signals again.
         resource_tracker.ensure_running()
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, worker.IGNORED)
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             process.start()
         finally:

@@ -19,9 +19,10 @@ from hyperfill.batch import LoadOrder
 from hyperfill.errors import HyperfillError, WindowAborted, first_line
 from hyperfill.loader import LoadWorker
 from hyperfill.loads import Batch
+from hyperfill.process import Event
 from hyperfill.spec import Limits
 from hyperfill.stopping import CANCEL_PATIENCE, Stop
-from hyperfill.worker import Event, Task
+from hyperfill.worker import Task
 
 _LEFT_BEHIND = CANCEL_PATIENCE + 2.0  # seconds until a worker that does not end, whatever is done, is left behind
 

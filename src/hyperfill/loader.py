@@ -21,11 +21,12 @@ from hyperfill.errors import (
 )
 from hyperfill.loads import Batch
 from hyperfill.patience import Patience, as_window_error
+from hyperfill.process import Event
 from hyperfill.relay import Throttle
 from hyperfill.sampling import MANY, Rows, ordinals
 from hyperfill.stopping import Stop
 from hyperfill.window import CommitUnknown, rollback
-from hyperfill.worker import Event, Task, Worker
+from hyperfill.worker import Task, Worker
 
 # Nothing is deleted before a batch: a key that is there will be there the next time.
 _FEW_STATES = RETRY_FEW_STATES - {"23505"}

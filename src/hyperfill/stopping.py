@@ -55,12 +55,16 @@ class Stop:
 
 
 class PipedStop(Stop):
-    """What the parent process has told us."""
+    """What the parent process has told us. A parent that is gone means that all is to be cancelled."""
 
     def __init__(self, commands: Pipe) -> None:
         super().__init__()
         self._commands = commands
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
+
+    def take(self, command: object) -> bool:
+        """Take a command that is about work and not about stopping; whether it was one. None: there is no more work."""
+        return False
 
     def _listen(self) -> None:
         while True:
@@ -68,7 +72,10 @@ class PipedStop(Stop):
                 command = self._commands.recv()
             except (EOFError, OSError):
                 command = CANCEL
+            if self.take(command):
+                continue
             self.drain.set()
+            self.take(None)
             if command == CANCEL:
                 break
         self.cancel.set()

@@ -11,11 +11,11 @@ from hyperfill import ledger
 from hyperfill.control import Control
 from hyperfill.deadline import answered
 from hyperfill.errors import HyperfillError, PoliciesOn, WindowError, blamed
+from hyperfill.process import Event
 from hyperfill.progress import Observer, Snapshot, take
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.window import Order
-from hyperfill.worker import Event
 
 
 class Watched(Protocol):

@@ -7,11 +7,8 @@ was killed) a worker cancels what it does and leaves: nobody would read its figu
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -30,15 +27,14 @@ from hyperfill.errors import (
     WindowAborted,
     WindowError,
     backoff,
-    first_line,
 )
 from hyperfill.patience import Patience, Verdict, as_window_error
+from hyperfill.process import Event, serve
 from hyperfill.relay import Throttle
 from hyperfill.source import ServerSource
 from hyperfill.stopping import PipedStop, Stop
 from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
 
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.3  # seconds between two looks at windows that others hold
 _SAY_WAITING = 5.0
 
@@ -52,18 +48,6 @@ class Task:
     bytes_per_second: float | None = None
     stall: float | None = STALL_SECONDS
     retry: float = RETRY_SECONDS
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a worker tells its parent; figures are in the ledger. `kind`: loaded | failed | retry | waiting | ended."""
-
-    kind: str
-    worker: int
-    backfill: int = 0
-    window: int = 0
-    error: HyperfillError | None = None
-    text: str = ""
 
 
 class Worker:
@@ -305,33 +289,6 @@ def _usable(connection: session.Connection) -> bool:
 
 
 def main(task: Task, commands: Pipe, events: Pipe) -> None:
-    """The body of a worker process: what the parent commands is done, and what becomes of it is told."""
-    # Ctrl-C reaches every process of the terminal's group; only the parent decides what it means.
-    for signum in IGNORED:
-        signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)  # the parent blocked them while we started
-    logging.getLogger("hyperfill").addHandler(logging.NullHandler())
+    """The body of a worker process."""
     stop = PipedStop(commands)
-
-    def tell(event: Event) -> None:
-        # A parent that is gone hears nothing; the command pipe has broken as well and stops us.
-        with contextlib.suppress(OSError):
-            events.send(event)
-
-    worker = Worker(task, stop, tell)
-    ended = Event("ended", task.number)
-    try:
-        worker.run()
-    except WindowAborted:
-        ended = replace(ended, text="aborted")
-    except HyperfillError as error:
-        ended = replace(ended, error=error)
-    except Exception as error:
-        ended = replace(ended, error=HyperfillError(f"{type(error).__name__}: {first_line(error)}"))
-    finally:
-        worker.close()
-        tell(ended)
-        with contextlib.suppress(OSError):
-            events.close()
-    if stop.cancel.is_set():
-        os._exit(0)  # the command thread may be inside a cancel request
+    serve(stop, events, Event("ended", task.number), lambda tell: Worker(task, stop, tell))
