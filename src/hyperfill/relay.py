@@ -192,7 +192,7 @@ def feed(
                 view = memoryview(block)
                 for start in range(0, len(view), _SLICE):
                     piece = view[start : start + _SLICE]
-                    _guard(writer, lambda data=piece: _write(writer, data))  # type: ignore[misc]
+                    _guard(writer, partial(_write, writer, piece))
                     fed.bytes += len(piece)
                     watch.check()
                     if throttle:

@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from hyperfill import moments
 from hyperfill.catalog import Column
@@ -61,10 +62,10 @@ def _size(byte: int) -> int:
     return byte + 1 if byte < 200 else (byte - 199) * 40
 
 
-def _splitter(head: bytes, data: bytes, **more: int | bytes | None) -> Splitter:
+def _splitter(head: bytes, data: bytes, **more: Any) -> Splitter:
     block = None if head[4] == 0 else _size(head[4])
     most = {"max_bytes": _size(head[2]), "max_rows": head[3] % 6 or None}
-    return Splitter(reader(data, block), _dialect(head), **{**most, **more})  # type: ignore[arg-type]
+    return Splitter(reader(data, block), _dialect(head), **{**most, **more})
 
 
 # --- any bytes --------------------------------------------------------------------------------------------------------

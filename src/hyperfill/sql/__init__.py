@@ -17,4 +17,4 @@ def query(name: LiteralString) -> LiteralString:
     """The statement in `<name>.sql`, without its leading comment lines."""
     text = files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return "\n".join(lines).strip()  # type: ignore[return-value,unused-ignore]
+    return "\n".join(lines).strip()
