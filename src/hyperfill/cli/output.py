@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hyperfill.early import print_json
 from hyperfill.errors import Finding, HyperfillError
 
-__all__ = ["findings_lines", "observer", "print_error", "print_json", "say", "unheard"]
+__all__ = ["findings_lines", "observer", "print_error", "print_json", "say"]
 
 if TYPE_CHECKING:
     from hyperfill.progress import Observer
 
 
-@contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """Words for a terminal that was closed are lost, and no reason to stop: what SIGHUP means is decided elsewhere.
-
-    Without it a run would end at its next word, with running windows rolled back and exit code 1.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        # Also for those who do not ask us: the display's thread, logging, the interpreter's last flush.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stderr.fileno())
-        os.close(nowhere)
-
-
 def say(text: str) -> None:
     """A line on stderr: stdout belongs to results."""
-    with unheard():
-        print(text, file=sys.stderr)
+    print(text, file=sys.stderr)
 
 
 def print_error(error: HyperfillError) -> None:

@@ -11,7 +11,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hyperfill.cli.output import unheard
 from hyperfill.errors import Finding
 from hyperfill.ledger import Entry
 from hyperfill.progress import Level, Rate, Reading, Snapshot
@@ -31,29 +30,26 @@ class Terminal:
         self._live: Live | None = None
 
     def log(self, text: str, level: Level = "info") -> None:
-        with unheard():
-            self.console.print(Text(text, style=_STYLE[level]))
+        self.console.print(Text(text, style=_STYLE[level]))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
             where = f"{finding.table}: " if finding.table else ""
-            with unheard():
-                self.console.print(
-                    Text(f"{finding.severity}: ", style=_STYLE[finding.severity]) + Text(where + finding.message)
-                )
-                if finding.hint:
-                    self.console.print(Text(f"  {finding.hint}", style="dim"))
+            self.console.print(
+                Text(f"{finding.severity}: ", style=_STYLE[finding.severity]) + Text(where + finding.message)
+            )
+            if finding.hint:
+                self.console.print(Text(f"  {finding.hint}", style="dim"))
 
     def show(self, snapshot: Snapshot) -> None:
         self._rate.add(snapshot)
         self._draw(render(snapshot, self._rate))
 
     def _draw(self, content: RenderableType) -> None:
-        with unheard():
-            if self._live is None:
-                self._live = Live(console=self.console, refresh_per_second=4, transient=False)
-                self._live.start()
-            self._live.update(content)
+        if self._live is None:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=False)
+            self._live.start()
+        self._live.update(content)
 
     def reading(self, reading: Reading) -> None:
         self._draw(Group(ProgressBar(total=1.0, completed=reading.share, width=20), Text(f"  {reading}")))
@@ -61,8 +57,7 @@ class Terminal:
     def stop(self) -> None:
         live, self._live = self._live, None
         if live is not None:
-            with unheard():
-                live.stop()
+            live.stop()
 
 
 def _state(snapshot: Snapshot) -> str:
