@@ -16,7 +16,7 @@ from hyperfill import manifest
 from hyperfill.archives import open_input
 from hyperfill.errors import Refused
 from tests.fixtures.dumping import FAST, SLOW, Site, check_all, files, journal, make, stop_in_the_middle
-from tests.fixtures.scenes import until
+from tests.fixtures.scenes import signalled, until
 
 
 def test_kill_9_of_everything_at_random_moments(site: Site) -> None:
@@ -127,18 +127,7 @@ def test_a_signal_at_any_moment_leaves_nothing(site: Site) -> None:
     moments = random.Random(seed)
     for _ in range(5):
         run = site.start("metrics", *SLOW)
-        with pytest.raises(subprocess.TimeoutExpired):
-            run.process.wait(moments.uniform(0.3, 1.5))
-        signum = moments.choice((signal.SIGINT, signal.SIGTERM))
-        run.signal_group(signum)
-        code = run.wait(30)
-        if "checking" in run.stderr:
-            assert code == 128 + signum, run.stderr
-            assert run.report["state"] == "incomplete"
-            assert "Traceback" not in run.stderr
-        else:
-            # While Python itself starts nobody listens yet: the signal's default, and nothing was begun.
-            assert code in (-signum, 128 + signum)
+        signalled(run, moments, 0.3, 1.5)
         until(site.quiet, 10, "everything to end")
         assert not list(site.folder.glob("out/*.part"))
     assert site.dump("metrics", *FAST)["state"] == "done"

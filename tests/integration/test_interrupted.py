@@ -214,18 +214,7 @@ def test_a_signal_at_any_moment_leaves_nothing(site: Site, hyperfill: Hyperfill)
     for _ in range(5):
         run = site.start()
         # Also while it starts, checks and makes its workers.
-        with pytest.raises(subprocess.TimeoutExpired):
-            run.process.wait(moments.uniform(0.5, 2.0))
-        signum = moments.choice((signal.SIGINT, signal.SIGTERM))
-        run.signal_group(signum)
-        code = run.wait(30)
-        if "checking" in run.stderr:
-            assert code == 128 + signum, run.stderr
-            assert run.report["state"] == "incomplete"
-            assert "Traceback" not in run.stderr
-        else:
-            # While Python itself starts nobody listens yet: the signal's default, and nothing was begun.
-            assert code in (-signum, 128 + signum)
+        scenes.signalled(run, moments, 0.5, 2.0)
         until(site.quiet, 10, "everything to end")
         if scenes.has_ledger(site.target) and scenes.scalar(site.target, "SELECT count(*) FROM hyperfill.windows"):
             site.check_windows()
