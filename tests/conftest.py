@@ -23,6 +23,9 @@ pytest_plugins = [
     "tests.fixtures.standby",
 ]
 
+# Not a test, a fixture or a plugin, but what it asserts should be told as well as there.
+pytest.register_assert_rewrite("tests.faults.between")
+
 _KEPT = ("HYPERFILL_PG_BIN", "HYPERFILL_SANDBOX_", "HYPERFILL_TEST_", "HYPERFILL_FAULT_")
 
 

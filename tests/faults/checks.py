@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hyperfill.sql import query
@@ -57,6 +58,10 @@ def _outside(scene: Scene) -> set[tuple[Any, ...]]:
     return set(scenes.physical(scene.target, scene.outside, table="m"))
 
 
+def _no_sessions(conninfo: str) -> bool:
+    return not scenes.sessions(conninfo)
+
+
 def problems(before: Before, application: Application, runs: Sequence[Run]) -> list[str]:
     """Everything that is not as it must be, when the last run ended with 0 and the application has left."""
     scene = before.scene
@@ -68,7 +73,7 @@ def problems(before: Before, application: Application, runs: Sequence[Run]) -> l
 
     until(lambda: not any(run.members() for run in runs), 15, "the processes to end")
     for side, name in ((scene.source, "source"), (scene.target, "target")):
-        until(lambda c=side: not scenes.sessions(c), 15, f"the {name} to end hyperfill's sessions")  # type: ignore[misc]
+        until(partial(_no_sessions, side), 15, f"the {name} to end hyperfill's sessions")
         expect(f"locks on the {name}", scenes.rows(side, _LOCKS), [])
         expect(f"temporary objects on the {name}", scenes.rows(side, _TEMPORARY), [])
         expect(f"prepared transactions on the {name}", scenes.rows(side, "SELECT gid FROM pg_prepared_xacts"), [])

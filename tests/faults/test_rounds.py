@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.faults import checks
+from tests.faults.application import Application
 from tests.faults.rounds import Round, two_servers
+from tests.faults.runs import Run
 from tests.fixtures import scenes
 from tests.fixtures.servers import Servers
 
@@ -48,7 +50,7 @@ def test_a_round_sees_what_is_wrong(mortal_servers: Servers, tmp_path: Path, mon
     missing on the source, a ledger that is not done, a table left behind."""
     found = checks.problems
 
-    def spoiled(before: checks.Before, *others: object) -> list[str]:
+    def spoiled(before: checks.Before, application: Application, runs: Sequence[Run]) -> list[str]:
         scene = before.scene
         scenes.execute(
             scene.target,
@@ -59,7 +61,7 @@ def test_a_round_sees_what_is_wrong(mortal_servers: Servers, tmp_path: Path, mon
             "CREATE TABLE left_behind ()",
         )
         scenes.execute(scene.source, "DELETE FROM m WHERE n = -101")
-        return found(before, *others)  # type: ignore[arg-type]
+        return found(before, application, runs)
 
     monkeypatch.setattr(checks, "problems", spoiled)
     result = Round(SEEDS[-1], mortal_servers, tmp_path).play()
