@@ -34,15 +34,13 @@ def touched_chunks(chunks: Sequence[Chunk], touched: Sequence[Span]) -> list[Chu
     return found
 
 
-def analyze(
-    control: Connection, order: Order, touched: Sequence[Span], jobs: int, *, briefly: bool = False
-) -> list[Finding]:
+def analyze(control: Connection, order: Order, touched: Sequence[Span], jobs: int) -> list[Finding]:
     """ANALYZE every chunk that windows have changed, `jobs` at a time. What cannot be analyzed is a finding.
 
-    `briefly`: only the time column, where autovacuum is on and will do the rest within its minute: such an ANALYZE
-    does not count as one for it. The whole costs a tenth of loading ten columns of floats.
+    Only the time column (and with it the number of rows), where autovacuum is on and will do the rest within its
+    minute: such an ANALYZE does not count as one for it. The whole costs a tenth of loading ten columns of floats.
     """
-    only = briefly and bool(fetch_one(control, query("finish/autovacuum"), {"oid": order.hypertable_oid})[0])
+    only = bool(fetch_one(control, query("finish/autovacuum"), {"oid": order.hypertable_oid})[0])
     chunks = touched_chunks(read_chunks(control, order.target.relation, order.target.time_type), touched)
     if not chunks:
         return []

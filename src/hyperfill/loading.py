@@ -287,7 +287,7 @@ def _complete(
         touched = _touched(target, base)
         findings += settle.settle(target, base, entry, touched, limits.jobs, observer)
         observer.log("analyzing the chunks that were filled")
-        findings += finish.analyze(target, order, touched, limits.jobs, briefly=True)
+        findings += finish.analyze(target, order, touched, limits.jobs)
         findings += release(target, entry, order, observer)
     return LoadReport(prepared, "done", ledger.entries(target, ids=[entry.id])[0], findings)
 
