@@ -32,6 +32,7 @@ from hyperfill.existing import find_entry
 from hyperfill.prepare import prepare
 from hyperfill.preparing import Prepared, State, refuse, worst
 from hyperfill.progress import Observer
+from hyperfill.reserve import Reserve
 from hyperfill.session import Connection
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits, Spec
@@ -137,10 +138,16 @@ def _refuse_overlaps(prepared: Sequence[Prepared]) -> None:
         seen.append((this, span))
 
 
-def run(specs: Sequence[Spec], limits: Limits, observer: Observer, signals: Signals) -> Outcome:
+def run(
+    specs: Sequence[Spec],
+    limits: Limits,
+    observer: Observer,
+    signals: Signals,
+    reserve: Reserve | None = None,
+) -> Outcome:
     """Carry out one or more backfills into one target. Raises `Refused` with all findings before the first write."""
     started = time.monotonic()
-    return carry_out(prepare_all(specs, limits, observer), limits, observer, signals, started)
+    return carry_out(prepare_all(specs, limits, observer), limits, observer, signals, started, reserve=reserve)
 
 
 def carry_out(
@@ -150,10 +157,12 @@ def carry_out(
     signals: Signals,
     started: float,
     enter: Callable[[Connection, Prepared], None] | None = None,
+    reserve: Reserve | None = None,
 ) -> Outcome:
     """Carry out what was prepared, all into one target. Raises `Refused` as `run` does.
 
-    `enter` enters a plan into the ledger, or joins what is there; without it as `register` does.
+    `enter` enters a plan into the ledger, or joins what is there; without it as `register` does. `reserve`: as `Crew`
+    takes it.
     """
     refuse(prepared, observer)
     reports: list[Report] = []
@@ -173,7 +182,7 @@ def carry_out(
                 for one in active:
                     hold(control.connection, one, observer)
                     settle.record(control.connection, one)
-                outcome.error = move(control, active, limits, observer, signals)
+                outcome.error = move(control, active, limits, observer, signals, reserve)
             except BaseException:
                 remind(control, active, observer)
                 raise
@@ -278,7 +287,12 @@ def remind(control: Control, active: Sequence[Prepared], observer: Observer) -> 
 
 
 def move(
-    control: Control, prepared: Sequence[Prepared], limits: Limits, observer: Observer, signals: Signals
+    control: Control,
+    prepared: Sequence[Prepared],
+    limits: Limits,
+    observer: Observer,
+    signals: Signals,
+    reserve: Reserve | None = None,
 ) -> HyperfillError | None:
     """Run the windows of all backfills in one pool of workers. Returns the error that ended a worker, if any."""
     orders = [p.order for p in prepared if p.order is not None and p.entry is not None and not p.entry.complete]
@@ -294,7 +308,7 @@ def move(
     known: dict[int, ledger.Entry] = {}
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
-        crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall, limits.retry)
+        crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall, limits.retry, reserve)
         if crew.shortage:
             observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:

@@ -18,6 +18,7 @@ from hyperfill.errors import EXIT_OK, Finding, HyperfillError, Incomplete, Refus
 from hyperfill.manifest import DumpedWindow
 from hyperfill.process import Event
 from hyperfill.progress import Level
+from hyperfill.reserve import Reserve
 from hyperfill.signals import Signals
 from hyperfill.spec import Limits
 
@@ -143,7 +144,9 @@ class Outcome:
         return found
 
 
-def dump(asked: DumpSpec, limits: Limits, observer: Observer, signals: Signals) -> Outcome:
+def dump(
+    asked: DumpSpec, limits: Limits, observer: Observer, signals: Signals, reserve: Reserve | None = None
+) -> Outcome:
     """Dump a range of a relation into a folder. Raises `Refused` with all findings before anything is written."""
     started = time.monotonic()
     observer.log(f"checking {asked.spec.table}")
@@ -170,7 +173,7 @@ def dump(asked: DumpSpec, limits: Limits, observer: Observer, signals: Signals) 
                 folder.begin(prepared.settings)
             except OSError as error:
                 raise cannot_write(asked.out, error) from error
-        outcome = _make(folder, prepared, prepared.settings, limits, observer, signals)
+        outcome = _make(folder, prepared, prepared.settings, limits, observer, signals, reserve)
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -196,7 +199,13 @@ def _nothing(prepared: Prepared, text: str) -> Outcome:
 
 
 def _make(
-    folder: Folder, prepared: Prepared, settings: Settings, limits: Limits, observer: Observer, signals: Signals
+    folder: Folder,
+    prepared: Prepared,
+    settings: Settings,
+    limits: Limits,
+    observer: Observer,
+    signals: Signals,
+    reserve: Reserve | None,
 ) -> Outcome:
     """The files of all windows that are not there yet; the manifest, if then all are."""
     run = _Run(folder, settings, observer)
@@ -209,7 +218,7 @@ def _make(
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
         if run.todo:
-            run.work(_task(folder, prepared, settings, limits), limits.jobs, signals)
+            run.work(_task(folder, prepared, settings, limits), limits.jobs, signals, reserve)
         outcome = Outcome(
             prepared,
             "incomplete",
@@ -264,9 +273,9 @@ class _Run:
         for window in self.windows.values():
             self.figures.add(window, self._pieces[window.id].estimate)
 
-    def work(self, task: Task, jobs: int, signals: Signals) -> None:
+    def work(self, task: Task, jobs: int, signals: Signals, reserve: Reserve | None) -> None:
         """Until the workers have ended. Figures of what they finished are noted, whatever happens."""
-        crew = Crew(task, self.todo, max(1, min(jobs, len(self.todo))))
+        crew = Crew(task, self.todo, max(1, min(jobs, len(self.todo))), reserve)
         if crew.shortage:
             self._observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
         try:

@@ -13,6 +13,7 @@ from hyperfill.dump_folder import Piece
 from hyperfill.dump_worker import Task
 from hyperfill.engine import Member
 from hyperfill.process import Event
+from hyperfill.reserve import Reserve
 from hyperfill.stopping import DRAIN
 
 _AHEAD = 2  # windows that a worker has: one to work on, and one so that it need not wait for us
@@ -21,12 +22,12 @@ _AHEAD = 2  # windows that a worker has: one to work on, and one so that it need
 class Crew(engine.Crew):
     """The workers of one dump, and which windows they were given."""
 
-    def __init__(self, task: Task, pieces: Sequence[Piece], jobs: int) -> None:
+    def __init__(self, task: Task, pieces: Sequence[Piece], jobs: int, reserve: Reserve | None = None) -> None:
         self._template = task
         self._waiting = deque(pieces)
         self._given: dict[int, list[Piece]] = {}
         self._over = False
-        super().__init__((), jobs, task.bytes_per_second)
+        super().__init__((), jobs, task.bytes_per_second, reserve=reserve)
         self._hand_out()
 
     def _task(self, number: int) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 from hyperfill import worker
 from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, HyperfillError
 from hyperfill.process import IGNORED, Event
+from hyperfill.reserve import Reserve
 from hyperfill.stopping import CANCEL, CANCEL_PATIENCE, DRAIN
 from hyperfill.window import Order
 from hyperfill.worker import Task
@@ -53,13 +54,16 @@ class Crew:
         bytes_per_second: float | None = None,
         stall: float | None = STALL_SECONDS,
         retry: float = RETRY_SECONDS,
+        reserve: Reserve | None = None,
     ) -> None:
+        """`reserve`: where the first workers come from; without it, and for those that are replaced, new processes."""
         # Not fork: libpq connections and the display's thread would be copied along.
         self._context = multiprocessing.get_context("spawn")
         self._orders = tuple(orders)
         self._rate = bytes_per_second / jobs if bytes_per_second else None
         self._stall, self._retry = stall, retry
         self._replaced = 0
+        self._reserve = reserve
         self._cancelled: float | None = None
         self.draining = False
         self._members: list[Member] = []
@@ -74,6 +78,8 @@ class Crew:
             except OSError as error:
                 self.shortage = error
                 break
+        if reserve is not None:
+            reserve.dismiss()
         if not self._members:
             raise HyperfillError(f"no worker process can be started: {self.shortage}")
 
@@ -83,12 +89,15 @@ class Crew:
     def _start(self, task: Any) -> Member:
         return self._launch(task, worker.main)
 
-    def _launch(self, task: Any, body: Callable[..., None], more: tuple[Pipe, ...] = ()) -> Member:
-        """Start a process that does `body` with the task, the pipe of its commands, that of its events, and more."""
+    def _launch(self, task: Any, body: Callable[[Any, Pipe, Pipe], None]) -> Member:
+        """Let a process do `body` with the task, the pipe of its commands and that of its events."""
+        spare = self._reserve.take() if self._reserve is not None else None
+        if spare is not None and spare.begin(body, task):
+            return Member(task, spare.process, spare.commands, spare.events)
         theirs, ours = self._context.Pipe(duplex=False)
         events, their_events = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=body, args=(task, theirs, their_events, *more), name=f"hyperfill-{task.number}", daemon=True
+            target=body, args=(task, theirs, their_events), name=f"hyperfill-{task.number}", daemon=True
         )
         # Until the worker has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a
         # traceback of an interpreter that is still starting.

@@ -136,6 +136,7 @@ class DumpOptions:
 def write(options: DumpOptions) -> int:
     """Write the dump; the exit code."""
     from hyperfill import dump as story
+    from hyperfill.reserve import Reserve
     from hyperfill.signals import Signals
 
     watcher = _observer()
@@ -143,7 +144,8 @@ def write(options: DumpOptions) -> int:
         asked = options.spec()
         limits = options.limits()
         try:
-            outcome = story.dump(asked, limits, watcher, signals)
+            with Reserve(limits.jobs) as reserve:
+                outcome = story.dump(asked, limits, watcher, signals, reserve)
         finally:
             watcher.stop()
     if options.json:

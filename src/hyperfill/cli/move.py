@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 def run(options: MoveOptions) -> int:
     """Carry out the backfill; the exit code."""
     from hyperfill import backfill
+    from hyperfill.reserve import Reserve
 
     watcher = observer()
     with Signals() as signals:
         specs, limits = options.specs()
         try:
-            outcome = backfill.run(specs, limits, watcher, signals)
+            with Reserve(limits.jobs) as reserve:
+                outcome = backfill.run(specs, limits, watcher, signals, reserve)
         finally:
             watcher.stop()
     print_outcome(outcome, as_json=options.json, many=options.config is not None)
