@@ -317,6 +317,13 @@ def read_chunks(connection: Connection, relation: Relation, time_type: TimeType)
     return tuple(sorted(chunks, key=lambda c: (c.lower is not None, c.lower or 0, c.name)))
 
 
+def time_order(connection: Connection, hypertable: Hypertable) -> bool | None:
+    """Whether its indexes that begin with the time column have the newest row first; None: no such index, or both."""
+    arguments = {"oid": hypertable.relation.oid, "column": hypertable.time_column}
+    row = connection.execute(query("catalog/time_order"), arguments).fetchone()
+    return None if row is None else bool(row[0])
+
+
 def _interval(time_type: TimeType, micros: int | None) -> int:
     """The length of new chunks in ordinals. The view has microseconds, also for uuid (before 2.25 as an integer)."""
     if micros is None or micros <= 0:

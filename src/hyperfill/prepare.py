@@ -176,7 +176,12 @@ class ServerPreparation(Preparation[Spec]):
         self.look(lambda: preflight_rows.source_rows(source, axis, span, spec, nullable))
         self.look(lambda: preflight_rows.sequences(subject.columns.columns, hypertable, spec.sync_sequences))
         order = self.order(subject)
-        result.order = replace(order, has_triggers=triggers.any, chunks_beforehand=not triggers.unstoppable)
+        result.order = replace(
+            order,
+            has_triggers=triggers.any,
+            chunks_beforehand=not triggers.unstoppable,
+            descending=catalog.time_order(target, hypertable),
+        )
         result.definition = self.define(here, axis, hypertable, order)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):

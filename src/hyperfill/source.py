@@ -14,11 +14,15 @@ from hyperfill.errors import STALL_SECONDS
 from hyperfill.relay import Relayed, RelayError, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
-from hyperfill.survey import Axis
+from hyperfill.survey import Axis, explain, nodes
 from hyperfill.timeline import Span
-from hyperfill.window import MovedColumn, Order, check_identity, copy_statements, on, translate
+from hyperfill.window import MovedColumn, Order, check_identity, copy_statements, on, rows_of, translate
 
 T = TypeVar("T")
+_MANY = 10_000  # rows: the order of fewer gains less than asking the planner costs
+# What reading in order may cost by the planner, against reading as rows come. It says 1.7 to 2 of a table that lies in
+# order (a tenth more time, measured), 3.4 of one whose rows lie about (three times as long).
+_DEARER = 2.5
 
 
 class ServerSource:
@@ -31,6 +35,11 @@ class ServerSource:
         self._order = order
         self._axis: Axis = order.source
         self._stall = stall
+        self._sort: bool | None = None  # not asked yet
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
 
     def name(self, window: str) -> None:
         self._ask(lambda: self._connection.execute("SELECT set_config('application_name', %s, false)", [window]))
@@ -45,7 +54,8 @@ class ServerSource:
         return on("source", ask)
 
     def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
-        out, into = copy_statements(self._order, span)
+        sort = claim.estimate > _MANY and self._ask(lambda: self._sorted(span))
+        out, into = copy_statements(self._order, span, sort=sort)
         source = self._connection
         try:
             relayed = relay(
@@ -65,6 +75,26 @@ class ServerSource:
                 "did retention or drop_chunks take them away? What the target has here stays"
             )
         return relayed
+
+    def _sorted(self, span: Span) -> bool:
+        """Whether to read in the order in which the target's indexes on time grow; asked of the planner once.
+
+        A row that is the last one of an index needs no search for its place, and pages that are filled from one end
+        stay full: measured with an index on time DESC, indexes of little more than half the size, a twentieth of the
+        target's CPU and a twelfth of the WAL less. But only where the source has such an order anyway: sorting, or
+        walking an index of rows that lie about, costs it more.
+        """
+        if self._sort is None:
+            self._sort = self._order.descending is not None and self._in_order_anyway(span)
+        return self._sort
+
+    def _in_order_anyway(self, span: Span) -> bool:
+        as_it_comes, ordered = (
+            explain(self._connection, rows_of(self._order, span, sort=sort)) for sort in (False, True)
+        )
+        if any("Sort" in node["Node Type"] for node in nodes(ordered)):
+            return False
+        return bool(ordered["Total Cost"] <= as_it_comes["Total Cost"] * _DEARER)
 
     def _was_dropped(self, span: Span) -> bool:
         """Of a hypertable of which there were rows in `span`: whether no chunk of it is left there."""

@@ -218,10 +218,11 @@ def explain(connection: Connection, statement: sql.Composable) -> dict[str, Any]
     return cast(dict[str, Any], row[0][0]["Plan"])
 
 
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's nodes, from the top."""
     yield plan
     for child in plan.get("Plans", []):
-        yield from _nodes(child)
+        yield from nodes(child)
 
 
 def scanned(connection: Connection, axis: Axis, span: Span) -> int:
@@ -235,7 +236,7 @@ def scanned(connection: Connection, axis: Axis, span: Span) -> int:
         statement = sql.SQL("SELECT 1 FROM {} AS r WHERE {}").format(axis.relation.identifier, axis.condition(span))
         scanned = [
             node["Relation Name"]
-            for node in _nodes(explain(connection, statement))
+            for node in nodes(explain(connection, statement))
             if node["Node Type"] in _SCANS and "Relation Name" in node
         ]
     if not scanned:

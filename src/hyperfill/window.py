@@ -57,6 +57,8 @@ class Order:
     source: Axis | None = None
     dump: str | None = None  # the folder of a dump instead
     encode: Literal["auto", "client", "server"] = "auto"  # who reads the values of a dump's files
+    # The target's indexes on time have the newest row first (True), or the oldest; None: there are none, or both kinds.
+    descending: bool | None = None
     source_indexed: bool = True  # False: every look at the source reads all of it
     # Without an index: where the cells begin in which the source has rows, as far as this run has looked.
     occupied: frozenset[int] = frozenset()
@@ -97,20 +99,27 @@ class CommitUnknown(Exception):
         self.window = window
 
 
-def copy_statements(order: Order, span: Span) -> tuple[sql.Composed, sql.Composed]:
-    """COPY TO STDOUT for the source and COPY FROM STDIN for the target."""
+def rows_of(order: Order, span: Span, *, sort: bool = False) -> sql.Composed:
+    """The SELECT of a window's rows on the source; with `sort` in the order in which the target's indexes grow."""
     assert order.source is not None
-    wire = sql.SQL("binary" if order.binary else "text")
     selected = []
     for column in order.columns:
         name = sql.Identifier("r", column.source)
         selected.append(sql.SQL("{}::{}").format(name, sql.SQL(cast(Any, column.cast))) if column.cast else name)
-    out = sql.SQL(query("window/copy_out")).format(
+    direction = sql.SQL("DESC" if order.descending else "ASC")
+    by_time = sql.SQL("ORDER BY {} {}").format(sql.Identifier("r", order.source.column), direction)
+    return sql.SQL(query("window/read")).format(
         columns=sql.SQL(", ").join(selected),
         relation=order.source.relation.identifier,
         window=order.source.condition(span, finite=order.finite),
-        format=wire,
+        order=by_time if sort else sql.SQL(""),
     )
+
+
+def copy_statements(order: Order, span: Span, *, sort: bool = False) -> tuple[sql.Composed, sql.Composed]:
+    """COPY TO STDOUT for the source, `sort` as in `rows_of`, and COPY FROM STDIN for the target."""
+    wire = sql.SQL("binary" if order.binary else "text")
+    out = sql.SQL(query("window/copy_out")).format(rows=rows_of(order, span, sort=sort), format=wire)
     into = sql.SQL(query("window/copy_in")).format(
         relation=order.target.relation.identifier,
         columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in order.columns),

@@ -59,6 +59,7 @@ class Worker:
         self._tell = tell
         self._target: session.Connection | None = None
         self._sources: dict[tuple[str, bool], session.Connection] = {}
+        self._servers: dict[int, ServerSource] = {}  # of each backfill
         self._dumps: dict[str, RowSource] = {}
         self._making = 0  # the window whose chunks are made beforehand now
         self._patience = Patience(task.retry)
@@ -120,7 +121,10 @@ class Worker:
                 bulk=True,
             )
             self._sources[known] = source
-        return ServerSource(source, order, self._task.stall)
+        found = self._servers.get(order.backfill)
+        if found is None or found.connection is not source:
+            found = self._servers[order.backfill] = ServerSource(source, order, self._task.stall)
+        return found
 
     def _open_dump(self, order: Order) -> RowSource:
         from hyperfill.dump_source import DumpSource
