@@ -74,13 +74,15 @@ def _analyze(order: Order, chunks: Sequence[Chunk], stop: threading.Event, only:
     with session.connect(
         order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}/analyze"
     ) as connection:
+        connection.execute("SET synchronous_commit = off")  # a crash of the server may take statistics with it
+        if only:
+            # A tenth of the usual sample: enough for the ends and the number of rows.
+            connection.execute("SET default_statistics_target = 10")
         for chunk in chunks:
             if stop.is_set():
                 break
             statement = sql.SQL("ANALYZE {}").format(sql.Identifier(chunk.schema, chunk.name))
             if only:
-                # A tenth of the usual sample: enough for the ends and the number of rows.
-                connection.execute("SET default_statistics_target = 10")
                 statement += sql.SQL(" ({})").format(sql.Identifier(order.target.column))
             try:
                 retrying(partial(connection.execute, statement), seconds=10)

@@ -35,7 +35,9 @@ from hyperfill.source import ServerSource
 from hyperfill.stopping import PipedStop, Stop
 from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
 
-_POLL = 0.3  # seconds between two looks at windows that others hold
+# Seconds until the second look at windows that others hold: twice as many until each further one, at most the last.
+# Most are done in a moment: with the longest pause at once, a run would end by waiting for a worker that waits.
+_POLL, _POLL_MOST = 0.01, 0.3
 _SAY_WAITING = 5.0
 
 
@@ -138,6 +140,7 @@ class Worker:
         begin_at = 2**31 - 1 if order.newest else 0
         cursor = begin_at
         said = time.monotonic()
+        poll = _POLL
         self._patience.forget()
         while not self._stop.drain.is_set():
             claimed: ledger.Claim | None = None
@@ -155,8 +158,10 @@ class Worker:
                     if time.monotonic() - said > _SAY_WAITING:
                         said = time.monotonic()
                         self._say_waiting(order, target, pending)
-                    self._stop.drain.wait(_POLL)
+                    self._stop.drain.wait(poll)
+                    poll = min(2 * poll, _POLL_MOST)
                     continue
+                poll = _POLL
                 cursor = claimed.id
                 moved = move(source, target, order, claimed, throttle=self._throttle)
                 if moved.note:
