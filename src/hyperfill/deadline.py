@@ -10,12 +10,14 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
 Connection = psycopg.Connection[Any]
+_TICK = 0.2  # seconds between two looks at the deadlines
 
 
 class Stalled(psycopg.OperationalError):
@@ -35,23 +37,55 @@ def hang_up(connection: Connection) -> None:
         ours.shutdown(socket.SHUT_RDWR)
 
 
+class _Watch:
+    """All deadlines of this process, and one thread for them: to start one for each statement costs more than it."""
+
+    def __init__(self) -> None:
+        self.begin()
+        # Threads do not live through a fork, and a lock may be held by one.
+        os.register_at_fork(after_in_child=self.begin)
+
+    def begin(self) -> None:
+        """Know no deadlines, and have no thread."""
+        self._lock = threading.Lock()
+        self._armed: dict[threading.Event, tuple[float, Connection]] = {}
+        self._thread: threading.Thread | None = None
+
+    def arm(self, expired: threading.Event, connection: Connection, seconds: float) -> None:
+        with self._lock:
+            self._armed[expired] = time.monotonic() + seconds, connection
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+
+    def disarm(self, expired: threading.Event) -> None:
+        # Under the lock: whoever comes afterwards must not be met.
+        with self._lock:
+            self._armed.pop(expired, None)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_TICK)
+            with self._lock:
+                now = time.monotonic()
+                for expired, (deadline, connection) in self._armed.items():
+                    if now > deadline and not expired.is_set():
+                        expired.set()
+                        hang_up(connection)
+
+
+_watch = _Watch()
+
+
 @contextlib.contextmanager
 def expiring(connection: Connection, seconds: float) -> Iterator[threading.Event]:
-    """End the connection when what is inside takes longer; whether that has happened."""
+    """End the connection when what is inside takes longer, up to a tick; whether that has happened."""
     expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        hang_up(connection)
-
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
+    _watch.arm(expired, connection, seconds)
     try:
         yield expired
     finally:
-        timer.cancel()
-        timer.join()  # or it might meet what comes afterwards
+        _watch.disarm(expired)
 
 
 @contextlib.contextmanager
