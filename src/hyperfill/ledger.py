@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -25,6 +26,7 @@ from hyperfill.timeline import Span, TimeType
 from hyperfill.waiting import naming
 
 LEDGER_VERSION = 1
+NOTHING = sql.SQL("")
 
 
 def jsonb(value: Any) -> Jsonb:
@@ -281,17 +283,36 @@ def start_run(connection: Connection, backfill: int, findings: list[dict[str, An
 
 
 def claim(connection: Connection, backfill: int, cursor: int, *, newest: bool) -> Claim | None:
-    """Lock the next pending window after `cursor` that nobody holds; inside the window's transaction."""
-    statement = query("ledger/claim_newest") if newest else query("ledger/claim_oldest")
-    row: Any = connection.execute(statement, [backfill, cursor]).fetchone()
-    return Claim(*row) if row else None
+    """Begin a window's transaction and lock the next pending window after `cursor` that nobody holds.
+
+    The transaction is open afterwards also where there is none.
+    """
+    statement = sql.SQL(query("ledger/claim_newest") if newest else query("ledger/claim_oldest"))
+    found = connection.execute(statement.format(backfill=sql.Literal(backfill), cursor=sql.Literal(cursor)))
+    found.nextset()
+    row: Any = found.fetchone()
+    return Claim(*row[:-1]) if row else None
 
 
-def finish(connection: Connection, backfill: int, window: int, deleted: int, copied: int, size: int) -> None:
-    """Write the figures of a window and mark it done; in the window's transaction."""
-    updated = connection.execute(query("ledger/finish_window"), [deleted, copied, size, backfill, window]).rowcount
-    if updated != 1:
+def finish(
+    connection: Connection,
+    backfill: int,
+    window: int,
+    figures: tuple[int, int, int],
+    question: sql.Composable = NOTHING,
+) -> Any:
+    """Write the figures of a window (rows deleted, rows copied, bytes) and mark it done; in the window's transaction.
+
+    The row that answers `question`, a query that goes with it in one message.
+    """
+    deleted, copied, size = map(sql.Literal, figures)
+    update = sql.SQL(query("ledger/finish_window")).format(
+        deleted=deleted, copied=copied, bytes=size, backfill=sql.Literal(backfill), window=sql.Literal(window)
+    )
+    done = connection.execute(sql.SQL("{}; {}").format(update, question))
+    if done.rowcount != 1:
         raise WindowError("the ledger lost this window while it was moved", hint="was the ledger cleaned meanwhile?")
+    return done.fetchone() if done.nextset() and done.description else None
 
 
 def record_failure(connection: Connection, backfill: int, window: int, error: WindowError, *, final: bool) -> None:

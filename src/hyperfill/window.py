@@ -165,21 +165,18 @@ def move(
     name = f"hyperfill/{order.backfill}/{claim.id}"
     relayed = Relayed()
     try:
-        # LOCAL: with the transaction the session loses the window's name again.
-        on("target", lambda: target.execute("SELECT set_config('application_name', %s, true)", [name]))
         if source is not None:
             source.name(name)
         deleted = on("target", lambda: _clear(target, order, span))
         if source is not None:
             relayed = source.send(target, claim, span, throttle)
             source.check()
-            names = [c.target for c in order.columns]
-            on("target", lambda: check_identity(target, "target", order.target.relation, names))
             _compare(relayed.rows_sent, relayed.rows_taken, deleted, order, claim)
-        on(
-            "target",
-            lambda: ledger.finish(target, order.backfill, claim.id, deleted, relayed.rows_taken, relayed.bytes),
-        )
+        figures = deleted, relayed.rows_taken, relayed.bytes
+        asked = ledger.NOTHING if source is None else _identity(order.target.relation)
+        found = on("target", lambda: ledger.finish(target, order.backfill, claim.id, figures, asked))
+        if source is not None:
+            _recognise(found, "target", order.target.relation, [c.target for c in order.columns])
     except WindowError as error:
         rollback(target)
         if error.sqlstate is not None and not error.transient:
@@ -265,7 +262,14 @@ def check_identity(connection: Connection, server: str, relation: Relation, name
     Also if one of the columns in `names` has another type now: binary rows mean something else then, without an error.
     To be called after the COPY, whose lock keeps both as they are.
     """
-    row: Any = connection.execute(query("window/identity"), [relation.identifier.as_string()]).fetchone()
+    _recognise(connection.execute(_identity(relation)).fetchone(), server, relation, names)
+
+
+def _identity(relation: Relation) -> sql.Composed:
+    return sql.SQL(query("window/identity")).format(name=sql.Literal(relation.identifier.as_string()))
+
+
+def _recognise(row: Any, server: str, relation: Relation, names: Iterable[str]) -> None:
     if row[0] != relation.oid:
         raise _another(server, relation)
     for name in names:

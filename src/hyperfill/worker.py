@@ -33,7 +33,7 @@ from hyperfill.process import Event, serve
 from hyperfill.relay import Throttle
 from hyperfill.source import ServerSource
 from hyperfill.stopping import PipedStop, Stop
-from hyperfill.window import CommitUnknown, Order, RowSource, begin, move, rollback, span_of
+from hyperfill.window import CommitUnknown, Order, RowSource, move, rollback, span_of
 
 # Seconds until the second look at windows that others hold: twice as many until each further one, at most the last.
 # Most are done in a moment: with the longest pause at once, a run would end by waiting for a worker that waits.
@@ -197,7 +197,6 @@ class Worker:
         Windows of a compressed chunk that another worker is in are passed over, for now.
         """
         while not self._stop.drain.is_set():
-            begin(target)
             try:
                 claimed = ledger.claim(target, order.backfill, cursor, newest=order.newest)
                 window = span_of(order, claimed) if claimed is not None else None

@@ -1,7 +1,10 @@
 -- Claim the next window against the time axis; see claim_oldest.
-SELECT id, lower, upper, estimate, attempts, may_lose
-FROM hyperfill.windows
-WHERE backfill_id = %s AND id < %s AND state = 'pending'
-ORDER BY id DESC
-LIMIT 1
-FOR NO KEY UPDATE SKIP LOCKED
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT w.id, w.lower, w.upper, w.estimate, w.attempts, w.may_lose,
+       pg_catalog.set_config('application_name', 'hyperfill/' || {backfill}::text || '/' || w.id::text, true)
+FROM (SELECT id, lower, upper, estimate, attempts, may_lose
+      FROM hyperfill.windows
+      WHERE backfill_id = {backfill} AND id < {cursor} AND state = 'pending'
+      ORDER BY id DESC
+      LIMIT 1
+      FOR NO KEY UPDATE SKIP LOCKED) AS w

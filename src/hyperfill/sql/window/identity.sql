@@ -2,4 +2,4 @@
 SELECT n.oid::bigint,
        (SELECT pg_catalog.jsonb_object_agg(a.attname, pg_catalog.jsonb_build_array(a.atttypid::bigint, a.atttypmod))
         FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = n.oid AND a.attnum > 0 AND NOT a.attisdropped)
-FROM (SELECT pg_catalog.to_regclass(%s)::oid AS oid) AS n
+FROM (SELECT pg_catalog.to_regclass({name})::oid AS oid) AS n
