@@ -94,6 +94,9 @@ class Worker:
             self._target = session.connect(
                 order.target_conninfo, "target", application_name=f"hyperfill/{order.backfill}", asked=True
             )
+            # A crash of the server may take back the last windows, rows and ledger together: they are moved again. When
+            # the ledger says that all are done, it says so on disk, and with it is what was written before.
+            self._target.execute("SET synchronous_commit = off")
             self._replica = False
         if order.triggers_off is not self._replica:
             self._replica = order.triggers_off
