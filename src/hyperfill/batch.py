@@ -16,10 +16,11 @@ from psycopg import sql
 from hyperfill import loads, policies
 from hyperfill.dialect import Dialect
 from hyperfill.encode import Encoder
+from hyperfill.endpoint import RelayError
 from hyperfill.errors import STALL_SECONDS, WindowError
 from hyperfill.loads import Batch, Figures
 from hyperfill.narrowing import BadRow, RowMap, is_of_a_row, narrow
-from hyperfill.relay import RelayError, feed
+from hyperfill.relay import feed
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span

@@ -12,9 +12,10 @@ from psycopg import sql
 
 from hyperfill import encode, ledger, manifest
 from hyperfill.archives import ArchiveError, Input, open_input
+from hyperfill.endpoint import RelayError
 from hyperfill.errors import STALL_SECONDS, WindowError
 from hyperfill.manifest import DumpedWindow
-from hyperfill.relay import Relayed, RelayError, Throttle, feed
+from hyperfill.relay import Relayed, Throttle, feed
 from hyperfill.sampling import Rows
 from hyperfill.session import Connection
 from hyperfill.splitter import CsvError, Splitter

@@ -22,6 +22,7 @@ from hyperfill.archives import Compress, Output
 from hyperfill.deadline import answered
 from hyperfill.dialect import Dialect
 from hyperfill.dump_folder import Lock, Piece, cannot_write
+from hyperfill.endpoint import RelayError
 from hyperfill.errors import (
     Incomplete,
     RelationChanged,
@@ -31,7 +32,7 @@ from hyperfill.errors import (
 from hyperfill.manifest import DumpedWindow, sync_folder
 from hyperfill.patience import Patience, as_window_error
 from hyperfill.process import Event, serve
-from hyperfill.relay import RelayError, Throttle, drain
+from hyperfill.relay import Throttle, drain
 from hyperfill.sql import query
 from hyperfill.stopping import PipedStop
 from hyperfill.survey import Axis

@@ -1,6 +1,7 @@
 """Bytes from one server's COPY TO STDOUT to another's COPY FROM STDIN: the hot path.
 
-libpq hands COPY data out row by row, and a Python iteration for each row costs more than the servers'
+Two ways, with the same promises. Where nothing is encrypted whole messages go from socket to socket (`splice`).
+Otherwise libpq hands COPY data out row by row, and a Python iteration for each row costs more than the servers'
 own work. So this drives libpq directly: drain `get_copy_data(1)` until it has nothing, wait on the
 socket, write blocks. `get_copy_data(0)` would block inside libpq while holding the GIL.
 """
@@ -14,35 +15,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import psycopg
 from psycopg import pq
-from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn, PGresult
 
-from hyperfill.deadline import Stalled
+from hyperfill.endpoint import TICK, Endpoint, RelayError, guard
 from hyperfill.errors import STALL_SECONDS
+from hyperfill.splice import SplicedSource, SplicedTarget, possible
 
 # Measured: 16 KiB to 1 MiB are equal within noise, a write for each row costs twice as much.
 BLOCK = 128 * 1024
 _SLICE = 256 * 1024
 # How long a message from the target that is no notice may lie there before it is taken for an error.
 _SUSPICION = 0.05
-_TICK = 1.0
 _FAILED = b"hyperfill: the target has already failed"
 
-T = TypeVar("T")
 _COPY_OUT, _COPY_IN = pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN
-
-
-class RelayError(Exception):
-    """One side of the relay failed. `server` says which; the driver's error is the cause."""
-
-    def __init__(self, server: str, error: psycopg.Error) -> None:
-        super().__init__(str(error))
-        self.server = server
-        self.error = error
 
 
 @dataclass
@@ -76,71 +65,6 @@ class Throttle:
             self._stop.wait(due - now)
 
 
-class _Side:
-    """One connection in COPY state, with its socket."""
-
-    def __init__(self, server: str, pgconn: PGconn, stall: float | None = None) -> None:
-        """`stall`: how many seconds of waiting, with nothing moving, are too many."""
-        self.server = server
-        self.pgconn = pgconn
-        self._stall = stall
-        self._idle = 0.0
-        self.selector = selectors.DefaultSelector()
-        self.key = self.selector.register(pgconn.socket, selectors.EVENT_READ)
-
-    def wait(self, events: int, timeout: float | None = None) -> int:
-        if events != self.key.events:
-            self.key = self.selector.modify(self.pgconn.socket, events)
-        ready = self.selector.select(timeout)
-        if ready:
-            self._idle = 0.0
-            return ready[0][1]
-        # Only the time that was spent waiting for this side counts: meanwhile the other one may be slow.
-        self._idle += timeout or 0.0
-        if self._stall is not None and self._idle >= self._stall:
-            raise Stalled(self._idle)
-        return 0
-
-    def flush(self) -> None:
-        """Send what libpq has buffered; reads as well, or both ends could wait for each other for ever."""
-        while self.pgconn.flush():
-            if self.wait(selectors.EVENT_READ | selectors.EVENT_WRITE, _TICK) & selectors.EVENT_READ:
-                self.pgconn.consume_input()
-
-    def start(self, statement: bytes) -> None:
-        self.pgconn.send_query(statement)
-        self.flush()
-
-    def result(self) -> PGresult | None:
-        while self.pgconn.is_busy():
-            if self.wait(selectors.EVENT_READ, _TICK):
-                self.pgconn.consume_input()
-        return self.pgconn.get_result()
-
-    def expect(self, status: pq.ExecStatus) -> None:
-        """Wait for the server to enter COPY; raises its error instead."""
-        result = self.result()
-        if result is None or result.status != status:
-            self.finish(result)
-            raise psycopg.OperationalError("the server did not start a COPY")
-
-    def finish(self, result: PGresult | None = None) -> int:
-        """Read results until there are none; the number of rows of the last, or its error raised."""
-        rows = -1
-        failed: PGresult | None = None
-        while result is not None or (result := self.result()) is not None:
-            if result.status == pq.ExecStatus.COMMAND_OK:
-                rows = result.command_tuples or 0
-            elif result.status in (_COPY_IN, _COPY_OUT):
-                break
-            else:
-                failed = failed or result
-            result = None
-        if failed is not None:
-            raise error_from_result(failed, encoding="utf-8")
-        return rows
-
-
 def relay(
     source: PGconn,
     target: PGconn,
@@ -150,23 +74,31 @@ def relay(
     throttle: Throttle | None = None,
     progress: Callable[[int], None] | None = None,
     stall: float | None = STALL_SECONDS,
+    splice: bool = True,
 ) -> Relayed:
     """Run `copy_out` on the source and feed its data to `copy_in` on the target, in bounded memory.
 
     `progress` is called with the bytes so far after each block. A side of which nothing moves for `stall` seconds is
     given up; of a target its connection is of no use any more then. On an error on either side both
     COPYs are over when `RelayError` is raised: the target's transaction can be rolled back; the source's
-    connection may have data left and should be closed.
+    connection may have data left and should be closed, or is closed.
+
+    Whole messages go from socket to socket where that is possible, unless `splice` is false.
     """
-    reader, writer = _Side("source", source, stall), _Side("target", target, stall)
+    reader: SplicedSource | _LibpqSource
+    writer: Endpoint
+    if splice and possible(source, target):
+        reader, writer = SplicedSource(source, stall), SplicedTarget("target", target, stall)
+    else:
+        reader, writer = _LibpqSource("source", source, stall), Endpoint("target", target, stall)
     try:
-        _guard(reader, lambda: reader.start(copy_out))
-        _guard(writer, lambda: writer.start(copy_in))
-        _guard(writer, lambda: writer.expect(_COPY_IN))
+        guard(reader, lambda: reader.start(copy_out))
+        guard(writer, lambda: writer.start(copy_in))
+        guard(writer, lambda: writer.expect(_COPY_IN))
         return _pump(reader, writer, throttle, progress)
     finally:
-        reader.selector.close()
-        writer.selector.close()
+        reader.close()
+        writer.close()
 
 
 def feed(
@@ -181,18 +113,18 @@ def feed(
 
     On an error of the target the COPY is over when `RelayError` is raised, and also when `blocks` raises.
     """
-    writer = _Side("target", target, stall)
+    writer = Endpoint("target", target, stall)
     fed = Relayed()
     try:
-        _guard(writer, lambda: writer.start(copy_in))
-        _guard(writer, lambda: writer.expect(_COPY_IN))
+        guard(writer, lambda: writer.start(copy_in))
+        guard(writer, lambda: writer.expect(_COPY_IN))
         watch = _Watch(writer)
         try:
             for block in blocks:
                 view = memoryview(block)
                 for start in range(0, len(view), _SLICE):
                     piece = view[start : start + _SLICE]
-                    _guard(writer, partial(_write, writer, piece))
+                    guard(writer, partial(writer.put, piece))
                     fed.bytes += len(piece)
                     watch.check()
                     if throttle:
@@ -202,27 +134,31 @@ def feed(
         except BaseException:
             _end(writer, b"interrupted")
             raise
-        _guard(writer, lambda: _finish_writer(writer, None))
-        fed.rows_taken = _guard(writer, writer.finish)
+        guard(writer, writer.put_end)
+        fed.rows_taken = guard(writer, writer.finish)
         return fed
     finally:
-        writer.selector.close()
+        writer.close()
 
 
-def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Callable[[int], None] | None) -> Relayed:
+def _pump(
+    reader: SplicedSource | _LibpqSource,
+    writer: Endpoint,
+    throttle: Throttle | None,
+    progress: Callable[[int], None] | None,
+) -> Relayed:
     relayed = Relayed()
     target_watch = _Watch(writer)
     try:
-        _guard(reader, lambda: reader.expect(_COPY_OUT))
-        for data in _blocks(reader, target_watch.check):
-            _guard(writer, partial(_write, writer, data))
-            relayed.bytes += len(data)
+        for data, size in reader.runs(target_watch.check):
+            guard(writer, partial(writer.put, data))
+            relayed.bytes += size
             target_watch.check()
             if throttle:
-                throttle.passed(len(data))
+                throttle.passed(size)
             if progress:
                 progress(relayed.bytes)
-        relayed.rows_sent = _guard(reader, reader.finish)
+        relayed.rows_sent = guard(reader, reader.sent)
     except RelayError as error:
         if error.server == "source":
             # Leave COPY mode, so that the transaction can be rolled back on the same connection.
@@ -231,8 +167,8 @@ def _pump(reader: _Side, writer: _Side, throttle: Throttle | None, progress: Cal
     except BaseException:
         _end(writer, b"interrupted")
         raise
-    _guard(writer, lambda: _finish_writer(writer, None))
-    relayed.rows_taken = _guard(writer, writer.finish)
+    guard(writer, writer.put_end)
+    relayed.rows_taken = guard(writer, writer.finish)
     return relayed
 
 
@@ -249,28 +185,55 @@ def drain(
     Raises `RelayError`, and whatever `write` raises. After any error the connection may have data left and
     should be closed.
     """
-    reader = _Side("source", source, stall)
+    reader = _LibpqSource("source", source, stall)
     try:
-        _guard(reader, lambda: reader.start(copy_out))
-        _guard(reader, lambda: reader.expect(_COPY_OUT))
-        for data in _blocks(reader, lambda: None):
+        guard(reader, lambda: reader.start(copy_out))
+        for data, size in reader.runs(lambda: None):
             write(data)
             if throttle:
-                throttle.passed(len(data))
-        return _guard(reader, reader.finish)
+                throttle.passed(size)
+        return guard(reader, reader.sent)
     finally:
-        reader.selector.close()
+        reader.close()
 
 
-def _blocks(reader: _Side, idle: Callable[[], object]) -> Iterator[bytearray | memoryview]:
-    """The data of a COPY that has begun: rows gathered into blocks, a row of many blocks in slices.
+class _LibpqSource(Endpoint):
+    """A source whose COPY is read through libpq: rows gathered into blocks, a row of many blocks in slices."""
 
-    `idle` is called now and then while nothing comes. Raises `RelayError` for the source.
-    """
-    get = reader.pgconn.get_copy_data
+    def runs(self, idle: Callable[[], object]) -> Iterator[tuple[bytearray | memoryview, int]]:
+        """The rows as the target's `put` takes them, with how many bytes that is.
 
-    def fill(buffer: bytearray) -> tuple[int, bytes | memoryview]:
+        `idle` is called now and then while nothing comes. Raises `RelayError`.
+        """
+        guard(self, lambda: self.expect(_COPY_OUT))
+        buffer = bytearray()
+        while True:
+            size, data = guard(self, partial(self._fill, buffer))
+            if len(buffer) >= BLOCK or (size != 0 and buffer):
+                yield buffer, len(buffer)
+                buffer = bytearray()
+                if size == 0:
+                    continue
+            if size > 0:  # sent in slices, not copied once more
+                view = memoryview(data)
+                for start in range(0, size, _SLICE):
+                    piece = view[start : start + _SLICE]
+                    yield piece, len(piece)
+                del view, data
+            elif size < 0:
+                return
+            elif guard(self, partial(self.wait, selectors.EVENT_READ, TICK)):
+                guard(self, self.pgconn.consume_input)
+            else:
+                idle()
+
+    def sent(self) -> int:
+        """After the last run: how many rows the server says that it sent, or its error raised."""
+        return self.finish()
+
+    def _fill(self, buffer: bytearray) -> tuple[int, bytes | memoryview]:
         # The innermost loop: once for each row. It ends with a full block, a huge row, or nothing to take.
+        get = self.pgconn.get_copy_data
         size, data = get(1)
         while 0 < size <= BLOCK:
             buffer += data
@@ -279,51 +242,11 @@ def _blocks(reader: _Side, idle: Callable[[], object]) -> Iterator[bytearray | m
             size, data = get(1)
         return size, data
 
-    buffer = bytearray()
-    while True:
-        size, data = _guard(reader, partial(fill, buffer))
-        if len(buffer) >= BLOCK or (size != 0 and buffer):
-            yield buffer
-            buffer = bytearray()
-            if size == 0:
-                continue
-        if size > 0:  # sent in slices, not copied once more
-            view = memoryview(data)
-            for start in range(0, size, _SLICE):
-                yield view[start : start + _SLICE]
-            del view, data
-        elif size < 0:
-            return
-        elif _guard(reader, partial(reader.wait, selectors.EVENT_READ, _TICK)):
-            _guard(reader, reader.pgconn.consume_input)
-        else:
-            idle()
 
-
-def _guard(side: _Side, action: Callable[[], T]) -> T:
-    try:
-        return action()
-    except psycopg.Error as error:
-        raise RelayError(side.server, error) from error
-
-
-def _write(writer: _Side, data: bytes | bytearray | memoryview) -> None:
-    while not writer.pgconn.put_copy_data(data):
-        writer.flush()
-        writer.wait(selectors.EVENT_WRITE, _TICK)
-    writer.flush()
-
-
-def _finish_writer(writer: _Side, reason: bytes | None) -> None:
-    while not writer.pgconn.put_copy_end(reason):
-        writer.flush()
-    writer.flush()
-
-
-def _end(writer: _Side, reason: bytes) -> None:
+def _end(writer: Endpoint, reason: bytes) -> None:
     """End the target's COPY with an error of our own; what the server answers no longer matters."""
     with contextlib.suppress(psycopg.Error):
-        _finish_writer(writer, reason)
+        writer.put_end(reason)
         writer.finish()
 
 
@@ -334,7 +257,7 @@ class _Watch:
     Anything that arrives and is no notice is such an error.
     """
 
-    def __init__(self, side: _Side) -> None:
+    def __init__(self, side: Endpoint) -> None:
         self._side = side
         self._since: float | None = None
         self._notices = 0
@@ -346,14 +269,17 @@ class _Watch:
 
     def check(self) -> None:
         if self._side.wait(selectors.EVENT_READ, 0):
-            _guard(self._side, self._side.pgconn.consume_input)
+            guard(self._side, self._side.pgconn.consume_input)
+            self._side.heard = True
+        if self._side.heard:
+            self._side.heard = False
             self._side.pgconn.is_busy()  # makes libpq parse what is complete
             if self._notices > self._seen:
                 self._seen, self._since = self._notices, None
             elif self._since is None:
                 self._since = time.monotonic()
         if self._since is not None and time.monotonic() - self._since > _SUSPICION:
-            _guard(self._side, lambda: _finish_writer(self._side, _FAILED))
+            guard(self._side, lambda: self._side.put_end(_FAILED))
             try:
                 self._side.finish()
             except psycopg.Error as error:

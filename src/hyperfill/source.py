@@ -10,8 +10,9 @@ from psycopg import sql
 from hyperfill import ledger
 from hyperfill.catalog import is_hypertable, read_chunks, read_server
 from hyperfill.deadline import answered
+from hyperfill.endpoint import RelayError
 from hyperfill.errors import STALL_SECONDS
-from hyperfill.relay import Relayed, RelayError, Throttle, relay
+from hyperfill.relay import Relayed, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.survey import Axis, explain, nodes

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from hyperfill.relay import BLOCK, RelayError, Throttle, relay
+from hyperfill.endpoint import RelayError
+from hyperfill.relay import BLOCK, Throttle, relay
 from hyperfill.session import connect
 from tests.fixtures.pair import Pair
 
