@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.fixtures.dumping",
     "tests.fixtures.holding",
     "tests.fixtures.pgbouncer",
+    "tests.fixtures.relaying",
     "tests.fixtures.small_disk",
     "tests.fixtures.standby",
 ]

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from hyperfill.relay import relay
 from hyperfill.sandbox import Server, create_server
+from hyperfill.session import connect
+from hyperfill.splice import possible
 from tests.fixtures.cli import Hyperfill
 from tests.fixtures.scenes import arguments, assert_equal_below, make_metrics, with_options
 from tests.fixtures.servers import SETTINGS
@@ -80,6 +83,19 @@ def test_a_certificate_that_is_right_is_taken_on_every_connection(
     assert len(admitted) >= 4, "preflight, two workers, and comparing"
     assert all("SSL enabled" in line for line in admitted)
     assert_equal_below(certified.server.conninfo(), target_db)
+
+
+def test_rows_of_an_encrypted_connection_are_left_to_libpq(
+    certified: Certified, source_db: str, target_db: str
+) -> None:
+    out, into = b"COPY (SELECT generate_series(1, 9000)) TO STDOUT", b"COPY public.n FROM STDIN"
+    with connect(source_db, "source") as plain, connect(target_db, "target") as target:
+        target.execute("CREATE TABLE public.n (i int)")
+        assert possible(plain.pgconn, target.pgconn)
+        with connect(certified.conninfo(certified.authority), "source") as encrypted:
+            assert not possible(encrypted.pgconn, target.pgconn)
+            assert not possible(plain.pgconn, encrypted.pgconn)
+            assert relay(encrypted.pgconn, target.pgconn, out, into).rows_taken == 9000
 
 
 def test_a_certificate_that_is_wrong_is_refused_and_nothing_less_is_tried(

@@ -1,30 +1,24 @@
-"""The relay on two real servers: content, big rows, errors on either side, early end, interruption."""
+"""The relay on two real servers, both ways: content, big rows, errors on either side, early end, interruption."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from hyperfill.endpoint import RelayError
-from hyperfill.relay import BLOCK, Throttle, relay
-from hyperfill.session import connect
+from hyperfill.relay import BLOCK, Throttle
+from hyperfill.splice import HEADER, SIZE
 from tests.fixtures.pair import Pair
+from tests.fixtures.relaying import Ends, Relay
 
 OUT = b"COPY (SELECT i, repeat('x', i %% 100) FROM generate_series(1, %d) AS i) TO STDOUT (FORMAT binary)"
 INTO = b"COPY t FROM STDIN (FORMAT binary)"
 
 
-@pytest.fixture
-def ends(pair: Pair) -> Iterator[tuple[psycopg.Connection, psycopg.Connection]]:
-    pair.on_target("CREATE TABLE t (i int PRIMARY KEY, x text)")
-    source, target = connect(pair.source_conninfo, "source"), connect(pair.target_conninfo, "target")
-    yield source, target
-    source.close()  # not `with`: after an error one of them may still be in its COPY
-    target.close()
+# What a row of an integer and a text has besides the text, as a message.
+FRAME = HEADER + 2 + 4 + 4 + 4
 
 
 def count(pair: Pair) -> int:
@@ -34,7 +28,7 @@ def count(pair: Pair) -> int:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 100_000])
-def test_every_row_arrives(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection], rows: int) -> None:
+def test_every_row_arrives(pair: Pair, relay: Relay, ends: Ends, rows: int) -> None:
     source, target = ends
     seen: list[int] = []
     relayed = relay(source.pgconn, target.pgconn, OUT % rows, INTO, progress=seen.append)
@@ -43,10 +37,10 @@ def test_every_row_arrives(pair: Pair, ends: tuple[psycopg.Connection, psycopg.C
     assert source.execute("SELECT 1").fetchone() == target.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("size", [BLOCK - 30, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 30_000_000])
-def test_rows_around_and_above_the_block_size(
-    pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection], size: int
-) -> None:
+@pytest.mark.parametrize(
+    "size", [BLOCK - 1, BLOCK, SIZE - FRAME - 1, SIZE - FRAME, SIZE - FRAME + 1, 300_000, 30_000_000]
+)
+def test_rows_around_and_above_the_block_size(pair: Pair, relay: Relay, ends: Ends, size: int) -> None:
     source, target = ends
     out = b"COPY (SELECT i, repeat(chr(64 + i), %d) FROM generate_series(1, 3) AS i) TO STDOUT (FORMAT binary)" % size
     relay(source.pgconn, target.pgconn, out, INTO)
@@ -54,7 +48,7 @@ def test_rows_around_and_above_the_block_size(
     assert found == [(True,)] * 3
 
 
-def test_an_error_of_the_source_in_the_middle(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+def test_an_error_of_the_source_in_the_middle(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     out = b"COPY (SELECT i, (1 / (50000 - i))::text FROM generate_series(1, 100000) AS i) TO STDOUT (FORMAT binary)"
     target.execute("BEGIN")
@@ -66,9 +60,7 @@ def test_an_error_of_the_source_in_the_middle(pair: Pair, ends: tuple[psycopg.Co
     assert count(pair) == 0
 
 
-def test_an_error_of_the_target_ends_the_transfer_early(
-    pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]
-) -> None:
+def test_an_error_of_the_target_ends_the_transfer_early(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     pair.on_target("INSERT INTO t VALUES (1, 'there already')")
     seen: list[int] = []
@@ -81,7 +73,7 @@ def test_an_error_of_the_target_ends_the_transfer_early(
     assert count(pair) == 1
 
 
-def test_notices_are_no_errors(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+def test_notices_are_no_errors(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     pair.on_target(
         "CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS "
@@ -93,7 +85,7 @@ def test_notices_are_no_errors(pair: Pair, ends: tuple[psycopg.Connection, psyco
     assert count(pair) == 50_000
 
 
-def test_a_statement_that_is_no_copy(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+def test_a_statement_that_is_no_copy(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     with pytest.raises(RelayError) as caught:
         relay(source.pgconn, target.pgconn, OUT % 1, b"COPY nowhere FROM STDIN (FORMAT binary)")
@@ -101,7 +93,7 @@ def test_a_statement_that_is_no_copy(pair: Pair, ends: tuple[psycopg.Connection,
     assert caught.value.error.sqlstate == "42P01"
 
 
-def test_cancel_from_another_thread(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+def test_cancel_from_another_thread(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     out = b"COPY (SELECT i, pg_sleep(0.01)::text FROM generate_series(1, 100000) AS i) TO STDOUT (FORMAT binary)"
     threading.Timer(0.5, source.cancel_safe).start()
@@ -113,7 +105,7 @@ def test_cancel_from_another_thread(pair: Pair, ends: tuple[psycopg.Connection, 
     assert count(pair) == 0
 
 
-def test_a_server_that_goes_away(pair: Pair, ends: tuple[psycopg.Connection, psycopg.Connection]) -> None:
+def test_a_server_that_goes_away(pair: Pair, relay: Relay, ends: Ends) -> None:
     source, target = ends
     pid = target.info.backend_pid
     threading.Timer(0.5, lambda: pair.target.execute("SELECT pg_terminate_backend(%s)", [pid])).start()
