@@ -158,8 +158,7 @@ class SplicedTarget(_Spliced):
     def put_end(self, reason: bytes | None = None) -> None:
         if self._halfway:
             # It would be taken for the rest of a row, and never answered.
-            self.pgconn.finish()
-            raise psycopg.OperationalError("the connection was closed in the middle of a message")
+            raise psycopg.OperationalError("a message to the server was not sent to its end")
         super().put_end(reason)
 
 

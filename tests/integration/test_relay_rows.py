@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import pq
 
+from hyperfill import splice
 from hyperfill.deadline import Stalled, hang_up
 from hyperfill.endpoint import RelayError
 from hyperfill.errors import is_transient
@@ -68,6 +69,27 @@ def test_rows_of_every_form(pair: Pair, ends: Ends, name: str, wire: str) -> Non
     expected = pair.source.execute(f"{digest} ({rows}) AS r").fetchone()
     for way in ("sockets", "libpq"):
         assert pair.target.execute(f"{digest} {way} AS r").fetchone() == expected
+
+
+@pytest.mark.parametrize("size", [16, 37, 1000])
+def test_messages_are_cut_anywhere(pair: Pair, ends: Ends, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(splice, "SIZE", size)
+    monkeypatch.setattr(splice, "GATHER", size // 4)
+    source, target = ends
+    rows = "SELECT i, repeat('d', CASE i % 7 WHEN 1 THEN i * 3 ELSE i / 100 END) FROM generate_series(1, 999) AS i"
+    out, into = (b"COPY (%s) TO STDOUT (FORMAT binary)", b"COPY public.t FROM STDIN (FORMAT binary)")
+    relayed = relay_by_either(source.pgconn, target.pgconn, out % rows.encode(), into)
+    assert relayed.rows_sent == relayed.rows_taken == 999
+    digest = "SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM"
+    assert (
+        pair.target.execute(f"{digest} t AS r").fetchone() == pair.source.execute(f"{digest} ({rows}) AS r").fetchone()
+    )
+    with pytest.raises(RelayError) as caught:
+        relay_by_either(
+            source.pgconn, target.pgconn, out % b"SELECT i, 1 / (i - 99) FROM generate_series(1, 200) AS i", into
+        )
+    assert caught.value.error.sqlstate == "22012"
+    assert source.execute("SELECT 1").fetchone() == (1,)
 
 
 def told(error: psycopg.Error) -> tuple[Any, ...]:
