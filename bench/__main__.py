@@ -47,7 +47,7 @@ SIZES = {
     },
     "usual": {
         "move": "--jobs 2",
-        "csv": "--rows 1000000 --workers 2",
+        "csv": "--rows 2000000 --workers 2",
         "windows": "--windows 2000",
         "startup": "",
         "client": _USUAL,
