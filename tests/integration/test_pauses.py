@@ -52,6 +52,31 @@ def test_a_server_that_becomes_read_only_is_waited_for(
     scenes.assert_equal_below(source_db, target_db)
 
 
+def test_one_that_becomes_read_only_before_a_window_is_begun(source_db: str, target_db: str, tmp_path: Path) -> None:
+    """Nothing has begun that could be paused: the run says what is the matter, and is incomplete."""
+    make_metrics(source_db, target_db)
+    first = Background.start(tmp_path, "run", *arguments(source_db, target_db))
+    assert first.wait() == 0, first.stderr
+    name = psycopg.conninfo.conninfo_to_dict(target_db)["dbname"]
+    with psycopg.connect(source_db) as connection:
+        connection.execute("LOCK TABLE metrics IN ACCESS EXCLUSIVE MODE")
+        running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--again", "--json"))
+        try:
+            until(lambda: scenes.sessions(source_db) and scenes.sessions(target_db), what="the checks")
+            scenes.execute(target_db, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+            connection.rollback()
+            assert running.wait() == 4, running.stderr
+        finally:
+            running.end()
+            with psycopg.connect(target_db, options="-c default_transaction_read_only=off") as other:
+                other.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert "takes no writes" in running.report["error"]
+    assert "defect" not in running.stderr
+    again = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--again"))
+    assert again.wait() == 0, again.stderr
+    scenes.assert_equal_below(source_db, target_db)
+
+
 def test_a_load_of_files_waits_for_it_as_well(servers: Servers, loading: Loading) -> None:
     path = loading.file("a.csv", rows(10_000))
     options = ["--target", loading.conninfo, "--hypertable", "m", "--batch-size", "16kB", "--max-rate", "150kB"]

@@ -124,7 +124,7 @@ def test_a_release_by_force_stops_a_run(policy_pair: Pair, start: Start) -> None
     make_source(pair)
     make_policies(pair.target)
     before = whole_jobs(pair.target)
-    runs = [start(pair, *RANGE, "--max-rate", "60kB", "--jobs", "1") for _ in range(2)]
+    runs = [start(pair, *RANGE, "--max-rate", "25kB", "--jobs", "1") for _ in range(2)]
     until(lambda: done(pair) >= 3, what="three windows")
     by_hand(pair, "release", code=3)
     assert len(by_hand(pair, "release", "--force")["changed"]) == len(HELD)

@@ -18,7 +18,16 @@ from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.cli.suggest_end import SuggestOptions
 from hyperfill.cli.verify import VerifyOptions
 from hyperfill.early import Answer, hide_secrets, print_failure, wants_json
-from hyperfill.errors import HyperfillError, Incomplete, Interrupted, Refused, UsageError, first_line, is_transient
+from hyperfill.errors import (
+    PAUSE_STATES,
+    HyperfillError,
+    Incomplete,
+    Interrupted,
+    Refused,
+    UsageError,
+    first_line,
+    is_transient,
+)
 
 app = App(
     name="hyperfill",
@@ -215,6 +224,12 @@ def invoke(arguments: list[str]) -> int:
             say(f"hyperfill: {text}")
             say("  whatever was not done is as before, run the same command again")
             fail("incomplete", text, "run the same command again")
+            return Incomplete.exit_code
+        if paused := PAUSE_STATES.get(str(getattr(error, "sqlstate", None))):
+            text = f"{paused}: {first_line(error)}"
+            say(f"hyperfill: {text}")
+            say("  when that is mended, run the same command again")
+            fail("incomplete", text, "when that is mended, run the same command again")
             return Incomplete.exit_code
         text = hide_secrets(f"unexpected {type(error).__name__}: {error}")
         say(f"hyperfill: {text}")
