@@ -10,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-from hyperfill.early import Answer, flush, let_readers_leave, open_what_is_closed, print_failure, wants_json
+from hyperfill.early import Answer, behind, flush, let_readers_leave, open_what_is_closed, print_failure, wants_json
 
 
 class _Left(BaseException):
@@ -58,7 +58,10 @@ def main() -> None:
         from hyperfill.cli import invoke
 
         code = invoke(arguments)
-    except _Left as left:
+    except BaseException as error:
+        left = behind(error, _Left)
+        if left is None:
+            raise
         if wants_json(arguments):
             print_failure("incomplete", f"interrupted by signal {left.signum}; nothing was written")
         code = 128 + left.signum

@@ -42,6 +42,7 @@ from hyperfill.waiting import naming
 from hyperfill.watching import look, watch
 from hyperfill.window import Order, check_identity
 
+_CREWS = 5  # one after another, where the target crashes again and again
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '60s'"
 
 
@@ -308,22 +309,38 @@ def move(
     known: dict[int, ledger.Entry] = {}
     # From here a signal must not tear the crew apart half-started.
     with signals.deferred():
-        crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall, limits.retry, reserve)
-        if crew.shortage:
-            observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
-        try:
-            failure = watch(control, crew, orders, deadline, observer, signals, known)
-        finally:
-            crew.close()
-            last = look(control.connection, orders) if observer.wants_snapshots else None
-            if last:
-                known.update((entry.id, entry) for entry in last.entries)
-                observer.show(replace(last, activity=()))
-            observer.stop()
+        for _ in range(_CREWS):
+            crew = Crew(orders, jobs, limits.bytes_per_second, limits.stall, limits.retry, reserve)
+            if crew.shortage:
+                observer.log(f"fewer workers than asked for: {crew.shortage}", level="warning")
+            try:
+                failure = watch(control, crew, orders, deadline, observer, signals, known)
+            finally:
+                crew.close()
+                last = look(control.connection, orders) if observer.wants_snapshots else None
+                if last:
+                    known.update((entry.id, entry) for entry in last.entries)
+                    observer.show(replace(last, activity=()))
+                observer.stop()
+            left = 0 if failure is not None or crew.draining else _pending(control, orders)
+            if not left:
+                break
+            # Windows do not wait for the disk, and a worker leaves a backfill when it is done.
+            text = f"the target has undone {left} windows, as after a crash: they are moved again"
+            observer.log(text, level="warning")
     for one in prepared:
         if one.entry is not None:
             one.entry = known.get(one.entry.id, one.entry)
     return failure
+
+
+def _pending(control: Control, orders: Sequence[Order]) -> int:
+    """How many windows of these are to be moved now; 0 where that cannot be known."""
+    try:
+        control.keep(orders, must=True)
+        return sum(ledger.pending(control.connection, order.backfill) for order in orders)
+    except (psycopg.Error, HyperfillError):
+        return 0
 
 
 def _describe(entry: ledger.Entry) -> str:

@@ -164,14 +164,18 @@ class ChunkMaker:
                 # The row must not reach a user's trigger; a role that may not switch them off leaves
                 # the chunk to its window.
                 target.execute("SET LOCAL session_replication_role = replica")
-            target.execute(
+            made: list[Any] = target.execute(
                 sql.SQL(query("window/make_chunk")).format(
                     relation=relation,
                     columns=sql.SQL(", ").join(sql.Identifier(name) for name in names),
                     rows=sql.SQL(", ").join(rows),
                 )
-            )
-            taken = target.execute(sql.SQL(query("window/unmake_rows")).format(relation=relation, window=here)).rowcount
+            ).fetchall()
+            # Without a right on one of them, or with a trigger that swallowed a row, all are looked for from above.
+            names_of = {tuple(row[0] or ()) for row in made}
+            chunks = [relation] if () in names_of else [sql.Identifier(*name) for name in names_of]
+            unmake = sql.SQL(query("window/unmake_rows"))
+            taken = sum(target.execute(unmake.format(relation=chunk, window=here)).rowcount for chunk in chunks)
             if taken != len(rows):
                 # Something changed the rows on their way in: nothing of ours may stay.
                 self._give_up("a trigger changes rows on their way in")

@@ -10,7 +10,9 @@ import re
 import stat
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 _SECRETS = (
     # key=value, in libpq's words or a URI's parameters
@@ -53,6 +55,16 @@ class _Unheard(io.FileIO):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
+
+
+def behind(error: BaseException | None, kind: type[E]) -> E | None:
+    """The first error of a kind among an error and what it was raised from.
+
+    Before Python 3.12 whatever is raised while a class sets the names of its attributes becomes a RuntimeError.
+    """
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__
+    return error
 
 
 def open_what_is_closed() -> None:

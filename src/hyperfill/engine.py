@@ -1,6 +1,6 @@
 """Where windows run: worker processes on this machine, started, watched and stopped.
 
-Processes and not threads: a worker's draining of libpq holds the GIL. The same workers could run on
+Processes and not threads: what a worker does with rows holds the GIL. The same workers could run on
 other machines: they share nothing but the ledger.
 """
 

@@ -59,6 +59,8 @@ class Reserve:
         self.dismiss()
         for spare in self._left:
             spare.process.join(1)
+            if spare.process.is_alive():  # stopped, or the interpreter would wait for it at its end
+                spare.process.kill()
 
     def take(self) -> Spare | None:
         """One of them, if there is one left."""

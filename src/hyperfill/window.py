@@ -202,7 +202,7 @@ def _look_again(source: RowSource | None, target: Connection, order: Order, erro
 
 
 def begin(target: Connection) -> None:
-    """Open the window's transaction. Not READ WRITE: a server that was made read-only means it."""
+    """Open a batch's transaction; a window's claim opens its own, for the same reasons (ledger/claim_oldest.sql)."""
     target.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
 
 

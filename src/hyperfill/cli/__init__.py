@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -17,7 +17,7 @@ from hyperfill.cli.policies import policies_app
 from hyperfill.cli.sandbox import sandbox_app
 from hyperfill.cli.suggest_end import SuggestOptions
 from hyperfill.cli.verify import VerifyOptions
-from hyperfill.early import Answer, hide_secrets, print_failure, wants_json
+from hyperfill.early import Answer, behind, hide_secrets, print_failure, wants_json
 from hyperfill.errors import (
     PAUSE_STATES,
     HyperfillError,
@@ -209,14 +209,17 @@ def invoke(arguments: list[str]) -> int:
             raise
         return error.exit_code
     except Interrupted as interrupted:
-        say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
-        fail("incomplete", str(interrupted))
-        return interrupted.exit_code
+        return _interrupted(interrupted, fail)
     except OSError as error:
         # A full disk behind stdout, a file that cannot be read: the system's own sentence says it best.
         say(f"hyperfill: {error}")
         return 1
     except Exception as error:
+        interruption = behind(error, Interrupted)
+        if interruption is not None:
+            return _interrupted(interruption, fail)
+        if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None  # a signal, too
         if "HYPERFILL_TRACEBACK" in os.environ:
             raise
         if is_transient(error):
@@ -236,6 +239,12 @@ def invoke(arguments: list[str]) -> int:
         say("  this is a defect; HYPERFILL_TRACEBACK=1 shows where")
         fail("incomplete", text)
         return 1
+
+
+def _interrupted(interrupted: Interrupted, fail: Callable[..., None]) -> int:
+    say("hyperfill: interrupted; whatever was not done is as before, run the same command again")
+    fail("incomplete", str(interrupted))
+    return interrupted.exit_code
 
 
 def _no_json(state: str, error: str, hint: str | None = None, findings: Sequence[object] = ()) -> None:
