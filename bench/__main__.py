@@ -21,7 +21,7 @@ from typing import Any
 from bench import client, csv_load, growth, move, startup, windows
 from bench.expected import Figure, judge, summary
 from bench.runs import in_folder, write_json
-from bench.servers import PEER_NAME, PEER_VARIABLE, machine_facts, now, say
+from bench.servers import PEER_NAME, PEER_VARIABLE, machine_facts, now, positive, say
 
 SECTIONS: dict[str, ModuleType] = {
     "move": move,
@@ -71,7 +71,7 @@ def arguments(args: argparse.Namespace, name: str) -> argparse.Namespace:
     words = SIZES[args.size][name].split()
     if args.rows and name in _HAVE_ROWS:
         # The lines need several points; the largest is what was asked for.
-        several = [args.rows // 4, args.rows // 2, args.rows] if name in ("client", "growth") else [args.rows]
+        several = [-(-args.rows // 4), -(-args.rows // 2), args.rows] if name in ("client", "growth") else [args.rows]
         words += ["--rows", *map(str, several)]
     if args.rounds:
         words += ["--rounds", str(args.rounds)]
@@ -124,9 +124,9 @@ def options() -> argparse.Namespace:
     add = parser.add_argument
     add("--size", choices=list(SIZES), default="usual")
     add("--only", nargs="+", type=_names, metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
-    add("--rows", type=int, help="of move, csv, client and growth, in place of the size's own")
-    add("--rounds", type=int, help="of every section")
-    add("--windows", type=int, help="of windows")
+    add("--rows", type=positive, help="of move, csv, client and growth, in place of the size's own")
+    add("--rounds", type=positive, help="of every section")
+    add("--windows", type=positive, help="of windows")
     add("--json", type=Path, metavar="FILE", help="write everything measured there")
     add("--plot", type=Path, metavar="DIR", help="draw bench.png and bench.svg there")
     add("--source", metavar="CONNINFO", help="an existing server, as superuser (default: embedded ones)")

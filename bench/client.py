@@ -18,7 +18,7 @@ from bench import sizes
 from bench.expected import Figure, words
 from bench.measure import table
 from bench.runs import Section, alone, disturbed
-from bench.servers import add_options, machine_facts, now
+from bench.servers import add_options, machine_facts, now, positive
 
 
 def measure(args: argparse.Namespace, folder: Path) -> Section:
@@ -58,9 +58,9 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
 def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.client", description=(__doc__ or "").split("\n", 1)[0])
-    made.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000], metavar="N")
-    made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--jobs", type=int, default=2)
+    made.add_argument("--rows", type=positive, nargs="+", default=[1_000_000, 5_000_000], metavar="N")
+    made.add_argument("--rounds", type=positive, default=5)
+    made.add_argument("--jobs", type=positive, default=2)
     add_options(made, peer=False)
     made.set_defaults(timeout=3600)
     return made

@@ -35,6 +35,7 @@ from bench.servers import (
     machine_facts,
     now,
     one,
+    positive,
     programs,
     say,
 )
@@ -194,11 +195,11 @@ def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.csv_load", description=(__doc__ or "").split("\n", 1)[0])
     add = made.add_argument
-    add("--rows", type=int, default=2_000_000)
-    add("--rounds", type=int, default=5)
+    add("--rows", type=positive, default=2_000_000)
+    add("--rounds", type=positive, default=5)
     add("--shape", choices=sorted(SHAPES), default="floats")
     add("--seed", type=int, default=1)
-    add("--workers", type=int, nargs="+", default=[1, 2, 4], metavar="N")
+    add("--workers", type=positive, nargs="+", default=[1, 2, 4], metavar="N")
     add("--encode", nargs="+", choices=["client", "server"], default=["client", "server"])
     add("--only", nargs="+", choices=["psql", "peer", "hyperfill"], help="leave the other contenders out")
     add("--load-option", action="append", default=[], metavar="WORDS", help="more options of `hyperfill load`")

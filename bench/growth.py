@@ -17,7 +17,7 @@ from typing import Any
 from bench import sizes
 from bench.measure import table
 from bench.runs import Section, alone, disturbed
-from bench.servers import add_options, machine_facts, now
+from bench.servers import add_options, machine_facts, now, positive
 
 
 def measure(args: argparse.Namespace, folder: Path) -> Section:
@@ -43,11 +43,11 @@ def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").split("\n", 1)[0])
     add = made.add_argument
-    add("--rows", type=int, nargs="+", default=[500_000, 1_000_000, 2_000_000], metavar="N")
-    add("--chunks", type=int, nargs="+", default=[10, 100, 1000], metavar="N")
-    add("--chunk-rows", type=int, default=500_000, metavar="N", help="rows in which chunks grow")
-    add("--rounds", type=int, default=5)
-    add("--jobs", type=int, default=2)
+    add("--rows", type=positive, nargs="+", default=[500_000, 1_000_000, 2_000_000], metavar="N")
+    add("--chunks", type=positive, nargs="+", default=[10, 100, 1000], metavar="N")
+    add("--chunk-rows", type=positive, default=500_000, metavar="N", help="rows in which chunks grow")
+    add("--rounds", type=positive, default=5)
+    add("--jobs", type=positive, default=2)
     add_options(made, peer=False)
     made.set_defaults(timeout=3600)
     return made

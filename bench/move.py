@@ -34,6 +34,7 @@ from bench.servers import (
     now,
     one,
     pair,
+    positive,
     programs,
     say,
 )
@@ -253,10 +254,10 @@ def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.move", description=(__doc__ or "").split("\n", 1)[0])
     add = made.add_argument
-    add("--rows", type=int, default=3_000_000, help="of the shape of floats; the others have fewer")
-    add("--rounds", type=int, default=5)
+    add("--rows", type=positive, default=3_000_000, help="of the shape of floats; the others have fewer")
+    add("--rounds", type=positive, default=5)
     add("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
-    add("--jobs", type=int, nargs="+", default=[1, 2, 4], metavar="N")
+    add("--jobs", type=positive, nargs="+", default=[1, 2, 4], metavar="N")
     add("--verify", nargs="+", choices=["none", "count", "hash"], default=["none", "hash"])
     add("--only", nargs="+", choices=["pipeline", "raw", "run"], help="leave the other contenders out")
     add_options(made)

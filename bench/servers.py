@@ -101,6 +101,14 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def positive(text: str) -> int:
+    """An option's number: a benchmark of nothing would end well and say nothing."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"not a number above 0: {text}")
+    return number
+
+
 def add_options(parser: argparse.ArgumentParser, *, source: bool = True, peer: bool = True) -> None:
     """The options that every section has."""
     add = parser.add_argument

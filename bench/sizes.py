@@ -130,6 +130,8 @@ class Line:
 
     def text(self, what: str, per: float, each: str) -> str:
         """In words; `per` of x is what `each` calls them."""
+        if self.slope <= 0:
+            return f"{what}: no line: the larger sizes took no longer, the machine had other things to do"
         straight = "a straight line" if self.largest <= _STRAIGHT else "NOT a straight line"
         numbers = f"{self.fixed:.2f} s + {self.slope * per:.4g} s for each {each}"
         return f"{what}: {straight}: {numbers}, no point further from it than {self.largest:.0%}"

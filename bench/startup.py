@@ -20,7 +20,7 @@ from typing import Any
 from bench.expected import words
 from bench.measure import Ran, alternate, table
 from bench.runs import Run, Section, alone, disturbed, figure, measured, mebibytes, numbers, summarize
-from bench.servers import End, add_options, machine_facts, now, pair, say
+from bench.servers import End, add_options, machine_facts, now, pair, positive, say
 from bench.shapes import SHAPES, START, bound, hypertable, make_source
 
 # Packages that cost so much that nobody may pay for them who does not use them.
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Section:
 def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.startup", description=(__doc__ or "").split("\n", 1)[0])
-    made.add_argument("--rounds", type=int, default=10)
+    made.add_argument("--rounds", type=positive, default=10)
     add_options(made, peer=False)
     made.set_defaults(timeout=60)
     return made

@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 
 from bench.measure import ServerCpu, Spread, alternate, run, table
-from bench.servers import SETTINGS, Connection, say, server_facts
+from bench.servers import SETTINGS, Connection, positive, say, server_facts
 from hyperfill.sandbox import create_server
 
 # Both tables in the servers' own cache: what is measured is comparing, and not the kernel's copying of pages.
@@ -165,9 +165,9 @@ def as_table(runs: list[Run], measured: list[Contender], rows: int) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rows", type=positive, default=10_000_000)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--jobs", type=positive, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, help="write everything that was measured")
     parser.add_argument("--dir", type=Path, help="where the servers lie; default: a temporary folder")
     parser.add_argument("--timeout", type=float, default=600.0)

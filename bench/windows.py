@@ -27,7 +27,7 @@ from psycopg import sql
 from bench.expected import Figure, words
 from bench.measure import Ran, Spread, alternate, run, table
 from bench.runs import Run, Section, alone, disturbed, measured, spread
-from bench.servers import End, add_options, described, machine_facts, now, one, pair, say
+from bench.servers import End, add_options, described, machine_facts, now, one, pair, positive, say
 from bench.shapes import SHAPES, START, bound, hypertable, make_source
 
 ROWS_EACH = 2  # of a tiny window
@@ -273,9 +273,9 @@ def parser() -> argparse.ArgumentParser:
     """Its options."""
     made = argparse.ArgumentParser(prog="python -m bench.windows", description=(__doc__ or "").split("\n", 1)[0])
     add = made.add_argument
-    add("--windows", type=int, default=5_000)
-    add("--rounds", type=int, default=5)
-    add("--jobs", type=int, default=2)
+    add("--windows", type=positive, default=5_000)
+    add("--rounds", type=positive, default=5)
+    add("--jobs", type=positive, default=2)
     add_options(made, peer=False)
     made.set_defaults(timeout=3600)
     return made

@@ -57,12 +57,14 @@ class Control:
                 raise
 
     def insist(self, action: Callable[[], T]) -> T:
-        """Do something that can be entered again; once more where the connection was lost on the way.
+        """Do something that can be entered again; once more where the connection was lost, or takes no writes.
 
         `action` has to begin with `keep(must=True)`.
         """
         try:
             return action()
+        except psycopg.errors.ReadOnlySqlTransaction:
+            self.connection.close()  # a session that began while its database was read-only stays so
         except psycopg.OperationalError:
             if not self.connection.closed:
                 raise

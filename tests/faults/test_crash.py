@@ -72,8 +72,7 @@ def test_windows_of_a_backfill_that_was_done_with_are_moved_again(
     source_db: str, crashing: Server, tmp_path: Path
 ) -> None:
     """The workers are at the second table when the windows of the first are undone: the run goes back to it."""
-    with contextlib.closing(fresh_database(crashing, "target")) as databases:
-        target = next(databases)
+    with contextlib.contextmanager(fresh_database)(crashing, "target") as target:
         make_metrics(source_db, target, days=3, per_day=1000, overlap=20)
         execute(source_db, "CREATE TABLE others AS TABLE metrics", "CREATE INDEX ON others (time)", "ANALYZE others")
         execute(

@@ -92,13 +92,16 @@ def test_a_load_of_files_waits_for_it_as_well(servers: Servers, loading: Loading
     assert loading.query("SELECT count(*), count(DISTINCT id) FROM m") == [(10_000, 10_000)]
 
 
-def test_sessions_that_began_read_only_are_replaced(source_db: str, target_db: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sessions", ["^hyperfill/[0-9]", "^hyperfill"], ids=["workers", "all"])
+def test_sessions_that_began_read_only_are_replaced(
+    source_db: str, target_db: str, tmp_path: Path, sessions: str
+) -> None:
     make_metrics(source_db, target_db)
     running = Background.start(tmp_path, "run", *arguments(source_db, target_db, "--jobs", "2", "--max-rate", "15kB"))
     name = scenes.scalar(target_db, "SELECT quote_ident(current_database())")
     workers = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND application_name ~ '^hyperfill/[0-9]'"
+        f"AND application_name ~ '{sessions}'"
     )
     try:
         until(lambda: scenes.windows_done(target_db) >= 2, 60, "some windows")

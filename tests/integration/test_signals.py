@@ -128,3 +128,44 @@ def test_a_signal_after_the_answer_does_not_add_another(tmp_path: Path, signum: 
         check=False,
     )
     assert (json.loads(done.stdout), done.stderr, done.returncode) == ({"state": "done"}, "", 0)
+
+
+_IMPORTING = """
+import os, sys, time
+from importlib.abc import MetaPathFinder
+
+module, signum = sys.argv[1], int(sys.argv[2])
+
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            class Attribute:
+                def __set_name__(self, owner, attribute):
+                    os.kill(os.getpid(), signum)
+                    time.sleep(5)
+            class Owner:
+                attribute = Attribute()
+
+sys.meta_path.insert(0, Finder())
+from hyperfill.__main__ import main
+sys.argv[1:] = ["run", "--table", "m", "--end", "1", "--source", "dbname=a", "--target", "dbname=b", "--json"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["hyperfill.spec", "hyperfill.backfill", "hyperfill.prepare"])
+def test_a_signal_while_a_class_is_made(tmp_path: Path, module: str) -> None:
+    """Before Python 3.12 whatever is raised there becomes a RuntimeError."""
+    program = tmp_path / "program.py"
+    program.write_text(_IMPORTING)
+    done = subprocess.run(
+        [sys.executable, str(program), module, str(int(signal.SIGTERM))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["state"] == "incomplete"
