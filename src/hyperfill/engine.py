@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from hyperfill import worker
 from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, HyperfillError
-from hyperfill.process import IGNORED, Event
+from hyperfill.process import Event, start
 from hyperfill.reserve import Reserve
 from hyperfill.stopping import CANCEL, CANCEL_PATIENCE, DRAIN
 from hyperfill.window import Order
@@ -99,18 +98,9 @@ class Crew:
         process = self._context.Process(
             target=body, args=(task, theirs, their_events), name=f"hyperfill-{task.number}", daemon=True
         )
-        # Until the worker has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a
-        # traceback of an interpreter that is still starting.
-        # The tracker first: starting it along with a process would unblock the signals again.
+        # Starting the tracker along with a process would let signals through again.
         resource_tracker.ensure_running()
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-        # Our copies of their ends must go, or the end of a worker would never be seen.
-        theirs.close()
-        their_events.close()
+        start(process, (theirs, their_events))
         return Member(task, process, ours, events)
 
     def events(self, timeout: float, wake: int | None = None) -> Iterator[Event]:

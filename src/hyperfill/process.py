@@ -1,4 +1,4 @@
-"""The body of a worker process, whatever it works on: what it says to its parent, and how it leaves."""
+"""A worker process, whatever it works on: how it is started, what it says to its parent, and how it leaves."""
 
 from __future__ import annotations
 
@@ -6,15 +6,31 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from hyperfill.errors import HyperfillError, WindowAborted, first_line
 from hyperfill.stopping import PipedStop
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start(process: BaseProcess, theirs: Sequence[Pipe]) -> None:
+    """Start a worker process, and close our copies of its ends of the pipes: its end could not be seen otherwise.
+
+    Until it has said that it ignores them, a Ctrl-C to the whole group must wait: it would be a traceback of an
+    interpreter that is still starting.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        for pipe in theirs:
+            pipe.close()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from hyperfill.process import IGNORED
+from hyperfill.process import start
 
 _MOST = 16  # processes; a run that is refused has made them for nothing
 
@@ -81,13 +80,7 @@ class Reserve:
         # What the child inherits and must not hold: with it the end of a pipe would never be seen.
         others = [ours, events, *(pipe for spare in self._spares for pipe in (spare.commands, spare.events))]
         process = context.Process(target=_wait, args=(theirs, their_events, others), daemon=True)
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-            theirs.close()
-            their_events.close()
+        start(process, (theirs, their_events))
         return Spare(process, ours, events)
 
 
