@@ -120,10 +120,11 @@ def summarize(name: str, runs: Iterable[Run], rows: int, against: Mapping[str, s
         line[f"{side}_cpu_per_million"] = spread(values)
     for whose in ("client", "parent", "worker"):
         line[f"{whose}_peak"] = max((v for r in good if (v := getattr(r, f"{whose}_peak")) is not None), default=None)
-    line["ratio"] = {}
+    line["ratio"], line["pairs"] = {}, {}
     for label, other in against.items():
         walls = {r.round: r.wall for r in everything if r.contender == other and r.verdict == "ok"}
-        line["ratio"][label] = spread(ratios({r.round: r.wall for r in good}, walls))
+        found = ratios({r.round: r.wall for r in good}, walls)
+        line["ratio"][label], line["pairs"][label] = spread(found), len(found)
     return line
 
 
@@ -133,10 +134,14 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def figure(name: str, values: dict[str, float] | None, rows: int, line: Mapping[str, Any]) -> list[Figure]:
-    """A median of a line as something to be judged; nothing where it was not measured."""
-    return (
-        [] if values is None else [Figure(name, values["median"], rows, line["good"], 2 * line["calm"] > line["good"])]
-    )
+    """A median of a line as something to be judged; nothing where it was not measured.
+
+    Of a ratio, whose label is the end of its name, only rounds count in which both sides ended well.
+    """
+    if values is None:
+        return []
+    pairs = line.get("pairs", {}).get(name.rpartition("/")[2], line["good"])
+    return [Figure(name, values["median"], rows, pairs, 2 * line["calm"] > line["good"])]
 
 
 def lines_table(
