@@ -16,7 +16,7 @@ from hyperfill import manifest
 from hyperfill.archives import open_input
 from hyperfill.errors import Refused
 from tests.fixtures.dumping import FAST, SLOW, Site, check_all, files, journal, make, stop_in_the_middle
-from tests.fixtures.scenes import signalled, until
+from tests.fixtures.scenes import more, signalled, until
 
 
 def test_kill_9_of_everything_at_random_moments(site: Site) -> None:
@@ -59,7 +59,7 @@ def test_kill_9_of_a_worker(site: Site) -> None:
     run = site.start("metrics", *SLOW[:-1], "500kB")
     killed: set[int] = set()
     for count in (1, 2, 3):
-        until(lambda c=count: len(files(site)) > 3 * c, 30, "files")  # type: ignore[misc]
+        until(more(lambda: len(files(site)), 3 * count), 30, "files")
         victim = run.workers()[0]
         os.kill(victim, signal.SIGKILL)
         killed.add(victim)
@@ -138,7 +138,7 @@ def test_a_session_that_is_ended(site: Site) -> None:
     make(site, per_day=4000)
     run = site.start("metrics", *SLOW[:-1], "500kB")
     for count in (1, 2, 3):
-        until(lambda c=count: len(files(site)) > 3 * c, 30, "files")  # type: ignore[misc]
+        until(more(lambda: len(files(site)), 3 * count), 30, "files")
         site.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name ~ '^hyperfill/dump/[0-9]+$'"

@@ -32,7 +32,7 @@ def make(pair: Pair, *, overlap_days: int = 0) -> None:
 
 
 def one(connection: psycopg.Connection[tuple[object, ...]], statement: str) -> object:
-    row = connection.execute(statement).fetchone()  # type: ignore[call-overload,arg-type,unused-ignore]
+    row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     return row[0]
 
@@ -98,7 +98,7 @@ def test_a_relation_that_is_swapped_under_its_name_stops_the_run(pair: Pair, sid
             if exists and one(pair.target, "SELECT count(*) FROM hyperfill.windows WHERE state = 'done'"):
                 break
             time.sleep(0.05)
-        connection.execute(swap + "COMMIT")  # type: ignore[call-overload,arg-type,unused-ignore]
+        connection.execute(f"{swap}COMMIT".encode())
 
     thread = threading.Thread(target=later)
     thread.start()

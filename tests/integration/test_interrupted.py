@@ -14,7 +14,7 @@ import pytest
 
 from tests.fixtures import scenes
 from tests.fixtures.cli import Hyperfill
-from tests.fixtures.scenes import Background, DualWriter, T, arguments, assert_equal_below, make_metrics, until
+from tests.fixtures.scenes import Background, DualWriter, T, arguments, assert_equal_below, make_metrics, more, until
 
 ROWS = 9.5 * 4000
 
@@ -119,7 +119,7 @@ def test_kill_9_of_a_worker(site: Site) -> None:
     run = site.start("600kB")
     killed: set[int] = set()
     for count in (1, 2, 3):
-        until(lambda c=count: site.done() > 3 * c, 30, "windows")  # type: ignore[misc]
+        until(more(site.done, 3 * count), 30, "windows")
         victim = run.workers()[0]
         os.kill(victim, signal.SIGKILL)
         killed.add(victim)
@@ -226,7 +226,7 @@ def test_a_source_session_that_is_ended(site: Site) -> None:
     """An administrator ends our sessions, on either side: the windows are tried again."""
     run = site.start("600kB")
     for count, side in enumerate((site.source, site.target, site.source, site.target), start=1):
-        until(lambda c=count: site.done() > 3 * c, 30, "windows")  # type: ignore[misc]
+        until(more(site.done, 3 * count), 30, "windows")
         ended = scenes.rows(
             side,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.pair import Pair
-from tests.fixtures.scenes import Background, until
+from tests.fixtures.scenes import Background, more, until
 
 COLUMNS = 'time, "a b""c", flags, doc, raw, amount, happened, name'
 TABLE = (
@@ -97,7 +97,7 @@ def test_kill_and_go_on(pair: Pair, tmp_path: Path) -> None:
     for _ in range(2):
         before = done()
         running = Background.start(tmp_path, "load", *arguments)
-        until(lambda before=before: done() > before)  # type: ignore[misc]
+        until(more(done, before))
         running.end()
     assert 0 < done() < 10
     code, _, errors = load(pair, tmp_path / "d")

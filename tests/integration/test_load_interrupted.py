@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.loading import Loading, rows
-from tests.fixtures.scenes import Background, until
+from tests.fixtures.scenes import Background, more, until
 
 ROWS = 40_000
 RANGE = ("--start", "2024-01-01T00:00:00Z", "--end", "2024-02-01T00:00:00Z")
@@ -54,7 +54,7 @@ def test_kill_of_everything_at_a_random_moment(loading: Loading, seed: int) -> N
     for _ in range(2):
         running = start(loading, path, *ranged)
         enough = batches(loading) + chance.randint(1, 25)
-        until(lambda enough=enough: batches(loading) >= enough)  # type: ignore[misc]
+        until(more(lambda: batches(loading), enough - 1))
         running.end()
         until(lambda: sessions(loading) == 0)
     assert 0 < batches(loading) < ROWS * 46 // 16000 + 10
@@ -73,7 +73,7 @@ def test_backends_that_are_ended(loading: Loading) -> None:
             " AND application_name <> 'hyperfill/control' AND datname = current_database()"
         )
         assert ended
-        until(lambda now=now: batches(loading) > now + 3)  # type: ignore[misc]
+        until(more(lambda: batches(loading), now + 3))
     assert running.process.wait(120) == 0, running.stderr
     assert loading.query("SELECT count(*), count(DISTINCT id) FROM m") == [(ROWS, ROWS)]
 
@@ -163,7 +163,7 @@ def test_standard_input_cannot_be_resumed(loading: Loading) -> None:
             ]
             running = Background.start(loading.folder.parent, "load", *arguments, *options, "-", stdin=stdin.fileno())
             before = batches(loading)
-            until(lambda before=before: batches(loading) > before + 3)  # type: ignore[misc]
+            until(more(lambda: batches(loading), before + 3))
             running.end()
         until(lambda: sessions(loading) == 0)
         if not options:

@@ -332,6 +332,6 @@ def test_a_target_that_is_read_only(hyperfill: Hyperfill, source_db: str, target
         connection.execute("SET default_transaction_read_only = off")
         name = connection.execute("SELECT quote_ident(current_database())").fetchone()
         assert name
-        connection.execute(f"ALTER DATABASE {name[0]} RESET default_transaction_read_only")  # type: ignore[arg-type,unused-ignore]
+        connection.execute(f"ALTER DATABASE {name[0]} RESET default_transaction_read_only".encode())
     done(hyperfill, *arguments(source_db, target_db))
     assert_equal_below(source_db, target_db)

@@ -130,7 +130,9 @@ def test_each_right_is_needed(page: Page) -> None:
     for block in ("source", "target"):
         conninfo = page.source if block == "source" else page.target
         for statement in page.statements(block)[1:]:
-            rights, on = re.fullmatch(r"GRANT (.*?) (ON .*)", statement, re.DOTALL).groups()  # type: ignore[union-attr]
+            found = re.fullmatch(r"GRANT (.*?) (ON .*)", statement, re.DOTALL)
+            assert found, statement
+            rights, on = found.groups()
             for right in rights.split(", "):
                 execute(conninfo, f"REVOKE {right} {on.replace(' TO ', ' FROM ')}")
                 with nothing_written(page.target):
