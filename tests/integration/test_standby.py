@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from hyperfill.sandbox import Server
@@ -21,8 +22,7 @@ SLOW = (
     "CREATE INDEX extra ON metrics (id)",
 )
 WAITING = (
-    "SELECT query_start::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%%'"
-    " AND wait_event = 'PgSleep' AND query_start::text <> ALL (%s)"
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%' AND wait_event = 'PgSleep'"
 )
 # What the primary does, and how the standby says that a query was in its way.
 CONFLICTS = {
@@ -30,7 +30,7 @@ CONFLICTS = {
         "UPDATE metrics SET value = value WHERE id = 551",
         "VACUUM metrics",
     ),
-    "User was holding a relation lock for too long.": ("DROP INDEX extra",),
+    "User was holding a relation lock for too long.": ("DROP INDEX extra", "CREATE INDEX extra ON metrics (id)"),
 }
 # The seventh: of the first one is what was before START.
 CANCELLED = "window 7: source: canceling statement due to conflict with recovery ({}); trying again"
@@ -49,12 +49,8 @@ def test_a_conflict_with_recovery(
     )
     run = Background.start(tmp_path, "run", *options)
     try:
-        seen: list[str] = []
         for why, statements in CONFLICTS.items():
-            [(begun,)] = until(lambda: rows(replica, WAITING, seen), 30, "a COPY on the standby")
-            seen.append(begun)
-            execute(source_db, *statements)
-            until(lambda why=why: CANCELLED.format(why) in run.stderr, 10, why)  # type: ignore[misc]
+            conflict(run, replica, source_db, CANCELLED.format(why), statements)
         assert run.process.poll() is None
         execute(source_db, "INSERT INTO gate DEFAULT VALUES")
         assert run.wait(30) == 0, run.stderr
@@ -66,3 +62,18 @@ def test_a_conflict_with_recovery(
     counted = "SELECT confl_snapshot, confl_lock FROM pg_stat_database_conflicts WHERE datname = current_database()"
     assert min(rows(replica, counted)[0]) >= 1
     assert scenes.scalar(target_db, "SELECT attempts FROM hyperfill.windows WHERE id = 7") >= 3
+
+
+def conflict(run: Background, replica: str, primary: str, message: str, statements: tuple[str, ...]) -> None:
+    """Have the primary do it while a COPY waits on the standby, until the run has said so.
+
+    Not once only: VACUUM leaves a row version or a page alone that somebody on the primary still looks at
+    (autovacuum's ANALYZE, the background writer), and then there is nothing to be in the way of.
+    """
+    for _ in range(5):
+        until(lambda: rows(replica, WAITING), 30, "a COPY on the standby")
+        execute(primary, *statements)
+        with suppress(AssertionError):
+            until(lambda: message in run.stderr, 8, message)
+            return
+    raise AssertionError(f"not seen: {message}\n{run.stderr}")
