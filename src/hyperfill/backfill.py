@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from hyperfill import __version__, finish, holds, ledger, settle, tiling
+from hyperfill import __version__, conversions, finish, holds, ledger, settle, tiling
 from hyperfill.control import Control
 from hyperfill.engine import Crew
 from hyperfill.errors import (
@@ -57,6 +57,7 @@ class Report:
     failed: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     verification: Verification | None = None  # None: not asked for, or done by a run before
+    landed: conversions.Counts | None = None  # chunks that were to end compressed; None: there are none
 
     def as_json(self) -> dict[str, Any]:
         """The contract of `run --json`."""
@@ -79,6 +80,8 @@ class Report:
             "seconds": round(self.seconds, 3),
             "findings": [f.as_json() for f in self.findings],
         }
+        if self.landed is not None:
+            found["landed"] = self.landed.as_json()
         if self.failed:
             found["failed_windows"] = self.failed
         if self.verification is not None and prepared.time_type is not None:
@@ -249,6 +252,7 @@ def register(
                 findings=findings,
                 versions=prepared.versions,
             )
+            conversions.insert(control, backfill, prepared.landings.stretches, prepared.time_type)
             if more is not None:
                 more(control, backfill)
         else:
@@ -258,6 +262,7 @@ def register(
     prepared.entry = ledger.entries(control, ids=[backfill])[0]
     span = prepared.definition.span(prepared.time_type)
     prepared.order = replace(prepared.order, backfill=backfill, span=span)
+    prepared.order = conversions.join(control, prepared.order, plain=prepared.spec.land == "plain")
 
 
 def hold(target: Connection, prepared: Prepared, observer: Observer) -> None:
@@ -357,6 +362,7 @@ def complete(
     report = _complete(control, prepared, limits, observer, error)
     lost = holds.forgotten(control.connection, prepared.order.target.relation, prepared.order.watch)
     report.findings += [replace(lost, table=prepared.table)] if lost else []
+    report.landed = conversions.entered(control.connection, prepared.order.backfill)
     return report
 
 

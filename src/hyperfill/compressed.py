@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -28,11 +28,13 @@ from hyperfill.survey import Axis
 from hyperfill.timeline import Span
 from hyperfill.window import Order
 
+T = TypeVar("T")
+
 COMPRESSED, UNORDERED, FROZEN, PARTIAL = 1, 2, 4, 8  # the bits of a chunk's status
-_NOT_IN_ORDER = UNORDERED | PARTIAL
+NOT_IN_ORDER = UNORDERED | PARTIAL
 LOCK_TIMEOUT_MS = 500
 # XX000: "tuple concurrently updated", which an insert of the application at the wrong moment causes.
-_RETRIED = frozenset({"55P03", "40001", "40P01", "XX000"})
+RETRIED = frozenset({"55P03", "40001", "40P01", "XX000"})
 _PATIENCE = 20.0  # seconds to make a chunk partial before its window goes on without
 RECOMPRESS_SECONDS = 60.0  # for one chunk, then it is reported
 
@@ -75,7 +77,7 @@ def not_in_order(connection: Connection, backfill: int) -> list[str]:
     """Chunks of a backfill that were compressed before it, and are partly so or unordered now: their names."""
     rows: list[Any] = connection.execute(query("compressed/todo"), [backfill]).fetchall()
     status = statuses(connection, [row[0] for row in rows]) if rows else {}
-    return [row[1] for row in rows if status.get(row[0], 0) & _NOT_IN_ORDER]
+    return [row[1] for row in rows if status.get(row[0], 0) & NOT_IN_ORDER]
 
 
 def counts(connection: Connection, hypertable: Hypertable, span: Span) -> dict[str, int]:
@@ -85,7 +87,7 @@ def counts(connection: Connection, hypertable: Hypertable, span: Span) -> dict[s
     found = {"compressed": 0, "partial": 0, "plain": 0}
     for chunk in chunks:
         bits = status.get(chunk.oid, 0)
-        found["plain" if not bits & COMPRESSED else "partial" if bits & _NOT_IN_ORDER else "compressed"] += 1
+        found["plain" if not bits & COMPRESSED else "partial" if bits & NOT_IN_ORDER else "compressed"] += 1
     return found
 
 
@@ -141,7 +143,7 @@ class Guard:
         for chunk in chunks:
             self._tried.add(chunk.oid)
             try:
-                retrying(partial(self._soften, target, chunk, window), seconds=_PATIENCE, states=_RETRIED)
+                retrying(partial(self._soften, target, chunk, window), seconds=_PATIENCE, states=RETRIED)
             except psycopg.Error:
                 if target.closed:
                     raise
@@ -225,10 +227,10 @@ def recompress(control: Connection, order: Order, end: int, jobs: int, log: Call
     status = statuses(control, [one.oid for one in todo])
     wanted, findings = [], []
     for one in todo:
-        if status.get(one.oid, 0) & COMPRESSED == 0 or status[one.oid] & _NOT_IN_ORDER == 0:
+        if status.get(one.oid, 0) & COMPRESSED == 0 or status[one.oid] & NOT_IN_ORDER == 0:
             # Gone, decompressed by somebody, or as it was.
             control.execute(query("compressed/done"), [order.backfill, one.oid])
-        elif one.status & _NOT_IN_ORDER:
+        elif one.status & NOT_IN_ORDER:
             findings.append(Finding("note", "recompress", f"{one.chunk} was partly compressed before, and still is"))
         elif one.upper is None or order.target.time_type.ordinal(one.upper) > end:
             findings.append(
@@ -245,48 +247,59 @@ def recompress(control: Connection, order: Order, end: int, jobs: int, log: Call
     if not wanted:
         return findings
     log(f"compressing {len(wanted)} chunks again")
+    return findings + in_threads(order, wanted, jobs, _compress_again)
+
+
+def in_threads(
+    order: Order, todo: Sequence[T], jobs: int, work: Callable[[Connection, Order, T, threading.Event], list[Finding]]
+) -> list[Finding]:
+    """Do work on the target, `jobs` at a time, each with a connection of its own whose lock_timeout is short.
+
+    Work ends early when the event is set.
+    """
     stop = threading.Event()
-    shares = [wanted[i::jobs] for i in range(min(jobs, len(wanted)))]
+
+    def share(mine: Sequence[T]) -> list[Finding]:
+        findings: list[Finding] = []
+        name = f"hyperfill/{order.backfill}/compress"
+        with session.connect(order.target_conninfo, "target", application_name=name) as connection:
+            connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_TIMEOUT_MS}ms"])
+            for one in mine:
+                if not stop.is_set():
+                    findings += work(connection, order, one, stop)
+        return findings
+
+    shares = [todo[i::jobs] for i in range(min(jobs, len(todo)))]
     with ThreadPoolExecutor(max_workers=len(shares)) as pool:
         try:
-            for found in pool.map(lambda share: _compress_share(order, share, stop), shares):
-                findings += found
+            return [finding for found in pool.map(share, shares) for finding in found]
         finally:
             stop.set()  # after Ctrl-C the pool waits for its threads
-    return findings
 
 
-def _function(connection: Connection) -> sql.Identifier:
+def compress_function(connection: Connection) -> sql.Identifier:
+    """compress_chunk(), in the schema of the extension."""
     return sql.Identifier(str(fetch_one(connection, query("compressed/extension_schema"))[0]), "compress_chunk")
 
 
 def _by_hand(connection: Connection, one: _Todo) -> str:
-    call = sql.SQL("SELECT {}({}, true);").format(_function(connection), sql.Literal(one.chunk))
+    call = sql.SQL("SELECT {}({}, true);").format(compress_function(connection), sql.Literal(one.chunk))
     return call.as_string()
 
 
-def _compress_share(order: Order, share: Sequence[_Todo], stop: threading.Event) -> list[Finding]:
-    findings = []
-    name = f"hyperfill/{order.backfill}/compress"
-    with session.connect(order.target_conninfo, "target", application_name=name) as connection:
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{LOCK_TIMEOUT_MS}ms"])
-        function = _function(connection)
-        for one in share:
-            if stop.is_set():
-                break
-            problem = _compress(connection, function, one, stop)
-            if problem is None:
-                connection.execute(query("compressed/done"), [order.backfill, one.oid])
-            elif not stop.is_set():
-                findings.append(
-                    Finding(
-                        "warning",
-                        "recompress",
-                        f"{one.chunk} was compressed before and is only partly so now: {problem}",
-                        hint=_by_hand(connection, one),
-                    )
-                )
-    return findings
+def _compress_again(connection: Connection, order: Order, one: _Todo, stop: threading.Event) -> list[Finding]:
+    problem = _compress(connection, compress_function(connection), one, stop)
+    if problem is None:
+        connection.execute(query("compressed/done"), [order.backfill, one.oid])
+    elif not stop.is_set():
+        text = f"{one.chunk} was compressed before and is only partly so now: {problem}"
+        return [Finding("warning", "recompress", text, hint=_by_hand(connection, one))]
+    return []
+
+
+def compress_statement(function: sql.Identifier, oid: int) -> sql.Composed:
+    """The call that compresses a chunk, in place, or compresses what is plain in it."""
+    return sql.SQL(query("compressed/compress")).format(function=function, oid=sql.Literal(oid))
 
 
 def _compress(connection: Connection, function: sql.Identifier, one: _Todo, stop: threading.Event) -> str | None:
@@ -295,7 +308,7 @@ def _compress(connection: Connection, function: sql.Identifier, one: _Todo, stop
     Returns what is in the way after `RECOMPRESS_SECONDS`, None when it is done.
     """
     deadline = time.monotonic() + RECOMPRESS_SECONDS
-    statement = sql.SQL(query("compressed/compress")).format(function=function, oid=sql.Literal(one.oid))
+    statement = compress_statement(function, one.oid)
     attempt, problem = 0, ""
     while not stop.is_set():
         try:
@@ -305,10 +318,10 @@ def _compress(connection: Connection, function: sql.Identifier, one: _Todo, stop
             if connection.closed:
                 raise
             problem = first_line(error)
-            if error.sqlstate not in _RETRIED:
+            if error.sqlstate not in RETRIED:
                 return problem if statuses(connection, [one.oid]) else None
         bits = statuses(connection, [one.oid]).get(one.oid, 0)
-        if bits & _NOT_IN_ORDER == 0 or bits & COMPRESSED == 0:
+        if bits & NOT_IN_ORDER == 0 or bits & COMPRESSED == 0:
             return None
         if time.monotonic() > deadline:
             return problem

@@ -21,7 +21,7 @@ from hyperfill.session import Connection
 from hyperfill.splitter import CsvError, Splitter
 from hyperfill.sql import query
 from hyperfill.timeline import BoundError, Span
-from hyperfill.window import MovedColumn, Order, translate
+from hyperfill.window import MovedColumn, Order, Sorting, translate
 
 _BLOCK = 1 << 20
 _EVERY = 64 * 1024  # bytes of a file between two rows whose times are looked at
@@ -54,7 +54,14 @@ class DumpSource:
     def check(self) -> None:
         """Nothing that could have been swapped: the file was compared with the manifest when it was sent."""
 
-    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
+    def send(
+        self,
+        target: Connection,
+        claim: ledger.Claim,
+        span: Span,
+        throttle: Throttle | None,
+        sorting: Sorting | None = None,  # never: files come as they are
+    ) -> Relayed:
         window = self._manifest.windows[claim.id - 1]
         if (window.lower, window.upper) != (claim.lower, claim.upper):
             raise WindowError("the dump's manifest is another one than when the load began", server="source")

@@ -160,6 +160,7 @@ class Claim:
     estimate: int
     attempts: int
     may_lose: int | None = None  # of a repair: how many rows more may be deleted than are copied
+    conversion: int | None = None  # the stretch that it fills alone, and writes compressed if it can
 
 
 def exists(connection: Connection) -> bool:

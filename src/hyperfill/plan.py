@@ -8,7 +8,7 @@ is moved like any other. Evidence decides only where the cuts are.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -122,12 +122,14 @@ def make_windows(
     max_rows: int,
     step: int | None = None,
     merge: bool = False,
+    whole: Callable[[Span, float], bool] = lambda cell, rows: False,
 ) -> list[PlannedWindow]:
     """Cut `span` into windows.
 
     `occupied` are cells of the grid in which the source may have rows; cells with a chunk on the target
     are added to them. `step` (ordinals) cuts at its multiples instead of by estimated rows. `merge`
-    puts neighbouring cells together up to `max_rows`: for a source that is scanned anew for every window.
+    puts neighbouring cells together up to `max_rows`: for a source that is scanned anew for every window. `whole` is
+    asked which cells, of about so many rows, are not to be cut at all.
     """
     cells = sorted({_key(c) for c in occupied} | {_key(grid.cell(edge)) for edge in grid.edges if grid.exists(edge)})
     pieces: list[PlannedWindow] = []
@@ -142,7 +144,8 @@ def make_windows(
             cell = Span(position, cell.upper)
         if cell.lower is not None and (position is None or position < cell.lower):
             pieces.append(PlannedWindow(Span(position, cell.lower), 0, occupied=False))
-        pieces += _split(cell, density, max_rows, step)
+        rows = density.rows(cell)
+        pieces += [_occupied(cell, rows)] if whole(cell, rows) else _split(cell, density, max_rows, step)
         position = cell.upper
         if len(pieces) > MAX_WINDOWS:
             raise Refused(

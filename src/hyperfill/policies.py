@@ -8,12 +8,12 @@ written in the ledger about it, and when, is in `holds`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from psycopg import sql
 from psycopg.rows import class_row
 
-from hyperfill.catalog import quote_name
+from hyperfill.catalog import Relation, quote_name
 from hyperfill.errors import PoliciesOn
 from hyperfill.kinds import Kind
 from hyperfill.session import Connection
@@ -109,6 +109,17 @@ def alter_text(extension: Extension, job: Job, *, on: bool) -> str:
             arguments.append(sql.SQL("next_start => {}").format(sql.Literal(job.next_start)))
     call = sql.SQL("SELECT {}.alter_job({})").format(sql.Identifier(extension.schema), sql.SQL(", ").join(arguments))
     return call.as_string()
+
+
+def read_cutoff(
+    connection: Connection, extension: Extension, job: Job, relation: Relation, verb: Literal["drop", "compress"]
+) -> tuple[str, str] | None:
+    """What a policy of the hypertable `relation` works on now: ("time", cutoff) for chunks that end at or before the
+    cutoff, ("creation", cutoff) for those made before it. None where it cannot be known."""
+    arguments = {"schema": relation.schema, "name": relation.name, "id": job.id}
+    arguments |= {"after": f"{verb}_after", "before": f"{verb}_created_before"}
+    row: Any = connection.execute(extension.compose(query("policies/cutoff")), arguments).fetchone()
+    return None if row is None or row[1] is None else (str(row[0]), str(row[1]))
 
 
 def job_exists(connection: Connection, extension: Extension, job_id: int) -> bool:

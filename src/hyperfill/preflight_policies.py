@@ -13,7 +13,7 @@ from hyperfill.catalog import Chunk, Hypertable, Server, quote_name
 from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.holds import Hold
 from hyperfill.plan import Grid
-from hyperfill.policies import Extension, Job, alter_text, read_extension, read_jobs
+from hyperfill.policies import Extension, Job, alter_text, read_cutoff, read_extension, read_jobs
 from hyperfill.quantities import counted
 from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Landing
@@ -255,20 +255,18 @@ def _lost(
     relation, time_type = hypertable.relation, hypertable.time_type
     names = {"schema": relation.schema, "name": relation.name}
     try:
-        row: Any = connection.execute(
-            extension.compose(query("policies/retention")), {**names, "id": job.id}
-        ).fetchone()
+        found = read_cutoff(connection, extension, job, relation, "drop")
     except psycopg.errors.InsufficientPrivilege as error:
         return f"an unknown part (its cutoff is unknown: {first_line(error)})"
-    if row is None or row[1] is None:
+    if found is None:
         return "an unknown part (its cutoff is unknown)"
-    kind, cutoff = row
+    kind, cutoff = found
     inside = hypertable.chunks_in(span)
     if kind == "creation":
         values = {**names, "chunks": [c.name for c in inside], "cutoff": cutoff}
         count = int(str(fetch_one(connection, query("policies/created_before"), values)[0]))
         return f"{counted(count, 'chunk')} that were made before {cutoff}" if count else None
-    limit = _ordinal(time_type, str(cutoff))
+    limit = ordinal_of(time_type, cutoff)
     dropped = [c for c in inside if c.upper is not None and c.upper <= limit]
     windows = _windows_before(hypertable, occupied, limit)
     if not dropped and not windows:
@@ -286,7 +284,7 @@ def _windows_before(hypertable: Hypertable, occupied: Sequence[Span], limit: int
     return sum(1 for span in occupied if grid.cell(first if span.lower is None else span.lower).upper <= limit)
 
 
-def _ordinal(time_type: TimeType, cutoff: str) -> int:
+def ordinal_of(time_type: TimeType, cutoff: str) -> int:
     """A cutoff as an ordinal of the time column."""
     if time_type.kind is Kind.UUID:
         return uuid_of_milliseconds(TIME_TYPES["timestamp with time zone"].ordinal(cutoff) // 1000)

@@ -5,6 +5,7 @@ All findings are collected before anything is refused, so that one look shows ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -23,15 +24,17 @@ from hyperfill import (
     session,
 )
 from hyperfill.catalog import Hypertable, Relation, Server
+from hyperfill.columnstore import Sides, columnstore_on, read_collations
 from hyperfill.errors import Finding, Refused, first_line
 from hyperfill.existing import find_entry
+from hyperfill.landing import Landings, Rules, assign, read_rules, row_bytes
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, Grid, make_windows
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
 from hyperfill.spec import Spec
-from hyperfill.survey import Axis, Survey, first_row, occupied_cells, survey
+from hyperfill.survey import Axis, Survey, explain, first_row, occupied_cells, survey
 from hyperfill.timeline import Span
-from hyperfill.window import Order
+from hyperfill.window import Order, rows_of
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ class ServerPreparation(Preparation[Spec]):
         super().__init__(spec, jobs, spec.table)
         self.address = ""
         self.span: Span | None = None
+        self.rules: Rules | None = None  # of landing chunks compressed; None: nothing is landed
 
     def run(self) -> Prepared:
         with ExitStack() as stack:
@@ -182,6 +186,7 @@ class ServerPreparation(Preparation[Spec]):
             chunks_beforehand=not triggers.unstoppable,
             descending=catalog.time_order(target, hypertable),
         )
+        self.look(lambda: self.landing(source, target, subject))
         result.definition = self.define(here, axis, hypertable, order)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
@@ -196,6 +201,36 @@ class ServerPreparation(Preparation[Spec]):
             self.look(lambda: result.shape.foresee(target, hypertable, spans if spec.refresh_caggs else []))
         self.look(lambda: self.retention(target, hypertable, span, lambda: first_row(source, axis.bare, span)))
         self.look(lambda: self.source_retention(source, here, subject.relation, axis, span))
+
+    def landing(self, source: Connection, target: Connection, subject: Subject) -> list[Finding]:
+        """How chunks are to end: compressed or plain."""
+        spec, result, there = self.spec, self.result, subject.target
+        if self.span is None or result.order is None:
+            return []
+        sides = None
+        if there.community and spec.land != "plain":
+            sides = Sides(
+                subject.relation,
+                subject.hypertable.relation,
+                subject.columns.columns,
+                read_collations(source, subject.relation),
+                read_collations(target, subject.hypertable.relation),
+                utf8=subject.source.encoding == there.encoding == "UTF8",
+                compressed=catalog.is_hypertable(source, subject.source, subject.relation)
+                and columnstore_on(source, subject.source, subject.relation),
+            )
+        self.rules, findings = read_rules(
+            target,
+            there,
+            subject.hypertable,
+            result.policies,
+            self.span,
+            spec.land,
+            sides,
+            where=spec.where is not None,
+        )
+        result.order = replace(result.order, sides=sides, jobs=self.jobs)
+        return findings
 
     def find(self, target: Connection, prepared: Prepared) -> ledger.Entry | None:
         """The backfill in the ledger that is meant."""
@@ -297,11 +332,32 @@ class ServerPreparation(Preparation[Spec]):
                 max_rows=spec.max_window_rows or DEFAULT_WINDOW_ROWS,
                 step=step,
                 merge=not found.indexed,
+                whole=self.whole(hypertable),
             ),
         )
         result.windows = windows or []
+        self.look(lambda: self.land(source, axis, hypertable, grid, occupied))
         result.missing_chunks = sum(1 for c in occupied if c.lower is not None and not grid.exists(c.lower))
         self.note(self.scans(found))
+
+    def whole(self, hypertable: Hypertable) -> Callable[[Span, float], bool]:
+        """Which cells are one window, however many rows they have."""
+        cut = self.spec.window is not None or self.spec.max_window_rows is not None
+        return self.rules.whole(hypertable, cut=cut) if self.rules is not None else lambda cell, rows: False
+
+    def land(
+        self, source: Connection, axis: Axis, hypertable: Hypertable, grid: Grid, occupied: list[Span]
+    ) -> list[Finding]:
+        """How each chunk ends, now that the windows are known."""
+        result = self.result
+        if self.rules is None:
+            return []
+        stretches = assign(self.rules, hypertable, grid, occupied, result.windows)
+        size = 0
+        if stretches and result.order is not None:
+            size = row_bytes(float(explain(source, rows_of(result.order, stretches[-1].span))["Plan Width"]))
+        result.landings = Landings(self.spec.land, stretches, size, self.jobs)
+        return []
 
     def scans(self, found: Survey) -> list[Finding]:
         """What reading the source costs where no index leads to its rows."""

@@ -19,12 +19,13 @@ from hyperfill import (
     preflight_rows,
     session,
 )
-from hyperfill.catalog import Hypertable, quote_name
+from hyperfill.catalog import Hypertable, Server, quote_name
 from hyperfill.errors import Finding, Refused, UsageError, first_line
 from hyperfill.existing import find_entry
 from hyperfill.files import readable
+from hyperfill.landing import Landings, Rules, assign, read_rules
 from hyperfill.manifest import Manifest
-from hyperfill.plan import Grid, PlannedWindow
+from hyperfill.plan import Grid, PlannedWindow, cells_between
 from hyperfill.preparing import Preparation, Prepared, Stop
 from hyperfill.session import Connection
 from hyperfill.spec import LoadSpec
@@ -32,6 +33,7 @@ from hyperfill.survey import Axis
 from hyperfill.timeline import BoundError, Span
 from hyperfill.window import MovedColumn, Order
 
+_MOST_CELLS = 64  # of one window; the rest is left to the policy
 # Types whose text every type named behind them reads without losing anything, as the server writes type names.
 _WIDER = {
     "smallint": {"integer", "bigint", "numeric", "double precision"},
@@ -128,6 +130,7 @@ class _Preparation(Preparation[LoadSpec]):
             encode=spec.encode,
             triggers_off=spec.triggers == "off",
         )
+        rules = self.attempt("rights", lambda: self.rules(target, server, hypertable, span))
         result.definition = self.define(hypertable, found, columns)
         self.note(preflight.representable(target, result.definition))
         if not result.errors and ledger.exists(target):
@@ -138,6 +141,8 @@ class _Preparation(Preparation[LoadSpec]):
             only = tuple(c for c in hypertable.relation.columns if c.name not in here and not c.generated)
             moved = mapping.Mapping(columns, False, only)
             self.look(lambda: self.overlap(target, axis, hypertable, span, moved))
+            if rules is not None:
+                self.land(hypertable, rules)
         self.look(lambda: self.retention(target, hypertable, span))
         if not result.errors and (result.entry is None or not result.entry.finished):
             # Last, because it reads everything: a file that is another one now must not even begin.
@@ -152,6 +157,31 @@ class _Preparation(Preparation[LoadSpec]):
             target, axis, hypertable, span, moved, self.spec, fate
         )
         return found
+
+    def rules(self, target: Connection, server: Server, hypertable: Hypertable, span: Span) -> Rules:
+        """How chunks are to end. Files come in the order they were written in: no chunk is written compressed."""
+        rules, findings = read_rules(
+            target, server, hypertable, self.result.policies, span, self.spec.land, None, where=False
+        )
+        self.note(findings)
+        return rules
+
+    def land(self, hypertable: Hypertable, rules: Rules) -> None:
+        result = self.result
+        grid = Grid(hypertable.time_type, hypertable.interval, [(c.lower, c.upper) for c in hypertable.chunks])
+        cells = {
+            (cell.lower, cell.upper): cell
+            for window in result.windows
+            if window.occupied
+            for cell in cells_between(
+                grid,
+                window.span.upper - 1 if window.span.lower is None else window.span.lower,
+                window.span.upper - 1,
+                _MOST_CELLS,
+            )
+        }
+        stretches = assign(rules, hypertable, grid, cells.values(), result.windows)
+        result.landings = Landings(self.spec.land, stretches, jobs=self.jobs)
 
     def match(self, hypertable: Hypertable, found: Manifest) -> tuple[MovedColumn, ...]:
         """The dump's columns, each with the column of the target that it goes into; by name, but for the time."""

@@ -11,6 +11,7 @@ import psycopg
 from hyperfill import catalog, ledger, preflight, preflight_chunks, preflight_policies
 from hyperfill.catalog import Hypertable, Server
 from hyperfill.errors import Finding, Refused, first_line
+from hyperfill.landing import Landings
 from hyperfill.plan import PlannedWindow
 from hyperfill.progress import Observer
 from hyperfill.session import Connection
@@ -48,6 +49,7 @@ class Prepared:
     versions: dict[str, Any] = field(default_factory=dict)  # of the servers, for the report
     policies: preflight_policies.Policies = field(default_factory=preflight_policies.Policies)
     shape: preflight_chunks.Shape = field(default_factory=preflight_chunks.Shape)
+    landings: Landings = field(default_factory=Landings)
 
     @property
     def range(self) -> str:

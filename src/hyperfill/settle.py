@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hyperfill import caggs, compressed, ledger
+from hyperfill import caggs, compressed, conversions, ledger
 from hyperfill.errors import Finding
 from hyperfill.ledger import Entry, Phase
 from hyperfill.preparing import Prepared
@@ -47,6 +47,7 @@ def settle(
     assert prepared.order is not None and prepared.time_type is not None
     order, findings = prepared.order, []
     reached = _PHASES.index(entry.phase)
+    findings += conversions.finish_all(control, order, jobs, observer.log)
     if prepared.spec.recompress:
         # In every run, whatever phase was reached: a chunk that could not be compressed then (and was only a warning,
         # of a run that ended for another reason) may be now. Those that are in order again are not looked at.

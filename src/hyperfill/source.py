@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from psycopg import sql
@@ -12,19 +12,38 @@ from hyperfill.catalog import is_hypertable, read_chunks, read_server
 from hyperfill.deadline import answered
 from hyperfill.endpoint import RelayError
 from hyperfill.errors import STALL_SECONDS
+from hyperfill.plan import DEFAULT_WINDOW_ROWS
 from hyperfill.relay import Relayed, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.survey import Axis, explain, nodes
-from hyperfill.timeline import Span
-from hyperfill.window import MovedColumn, Order, check_identity, copy_statements, on, rows_of, translate
+from hyperfill.timeline import Span, split_even
+from hyperfill.window import (
+    MovedColumn,
+    Order,
+    Sorting,
+    by_time,
+    check_identity,
+    copy_statements,
+    on,
+    rows_of,
+    translate,
+)
 
 T = TypeVar("T")
 _MANY = 10_000  # rows: the order of fewer gains less than asking the planner costs
 # What reading in order may cost by the planner, against reading as rows come. It says 1.7 to 2 of a table that lies in
 # order (a tenth more time, measured), 3.4 of one whose rows lie about (three times as long).
 _DEARER = 2.5
+SLICE_ROWS = DEFAULT_WINDOW_ROWS  # rows that are sorted at once; more are read in slices of time
+# What sorting may take of the source's memory: a session at most the first, those of all workers together the second.
+_SORT_KILOBYTES, _ALL_SORTS_KILOBYTES = 256 * 1024, 1024 * 1024
 _APPENDS = frozenset({"ChunkAppend", "ConstraintAwareAppend"})
+
+
+def sort_memory(jobs: int) -> int:
+    """How much memory, in KiB, a worker's session on the source may take to sort a window (work_mem), with so many."""
+    return min(_SORT_KILOBYTES, _ALL_SORTS_KILOBYTES // max(1, jobs))
 
 
 class ServerSource:
@@ -38,6 +57,7 @@ class ServerSource:
         self._axis: Axis = order.source
         self._stall = stall
         self._sort: bool | None = None  # not asked yet
+        self._roomy = False  # the session has the memory to sort a window
 
     @property
     def connection(self) -> Connection:
@@ -55,12 +75,50 @@ class ServerSource:
 
         return on("source", ask)
 
-    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
-        sort = claim.estimate > _MANY and self._ask(lambda: self._sorted(span))
-        out, into = copy_statements(self._order, span, sort=sort)
+    def send(
+        self,
+        target: Connection,
+        claim: ledger.Claim,
+        span: Span,
+        throttle: Throttle | None,
+        sorting: Sorting | None = None,
+    ) -> Relayed:
+        relayed = Relayed()
+        for piece, order_by in self._pieces(claim, span, sorting):
+            one = self._send(target, piece, order_by, throttle)
+            relayed.rows_sent += one.rows_sent
+            relayed.rows_taken += one.rows_taken
+            relayed.bytes += one.bytes
+        # Never of an estimate of 1, which is what a stretch without rows is given.
+        if relayed.rows_sent == 0 and claim.estimate > 1 and self._ask(lambda: self._was_dropped(span)):
+            relayed.note = (
+                f"the source has no chunk here any more, and had about {claim.estimate:,} rows when this was planned: "
+                "did retention or drop_chunks take them away? What the target has here stays"
+            )
+        return relayed
+
+    def _pieces(
+        self, claim: ledger.Claim, span: Span, sorting: Sorting | None
+    ) -> Iterator[tuple[Span, sql.Composable]]:
+        """The COPYs of a window: one, unless it must be sorted and has too many rows for that."""
+        if sorting is None:
+            sort = claim.estimate > _MANY and self._ask(lambda: self._sorted(span))
+            yield span, by_time(self._order) if sort else ledger.NOTHING
+            return
+        if not self._roomy:
+            # Also without parallel workers, each of which would take as much.
+            memory = {"kilobytes": sort_memory(self._order.jobs)}
+            self._ask(lambda: self._connection.execute(query("session/sort_memory"), memory))
+            self._roomy = True
+        slices = -(-claim.estimate // SLICE_ROWS) if sorting.slices and span.lower is not None else 1
+        for piece in split_even(span, slices) if slices > 1 else [span]:
+            yield piece, sorting.order_by
+
+    def _send(self, target: Connection, span: Span, order_by: sql.Composable, throttle: Throttle | None) -> Relayed:
+        out, into = copy_statements(self._order, span, order_by)
         source = self._connection
         try:
-            relayed = relay(
+            return relay(
                 source.pgconn,
                 target.pgconn,
                 out.as_bytes(source),
@@ -70,13 +128,6 @@ class ServerSource:
             )
         except RelayError as error:
             raise translate(error.error, error.server) from error.error
-        # Never of an estimate of 1, which is what a stretch without rows is given.
-        if relayed.rows_sent == 0 and claim.estimate > 1 and self._ask(lambda: self._was_dropped(span)):
-            relayed.note = (
-                f"the source has no chunk here any more, and had about {claim.estimate:,} rows when this was planned: "
-                "did retention or drop_chunks take them away? What the target has here stays"
-            )
-        return relayed
 
     def _sorted(self, span: Span) -> bool:
         """Whether to read in the order in which the target's indexes on time grow; asked of the planner once.
@@ -92,7 +143,8 @@ class ServerSource:
 
     def _in_order_anyway(self, span: Span) -> bool:
         as_it_comes, ordered = (
-            explain(self._connection, rows_of(self._order, span, sort=sort)) for sort in (False, True)
+            explain(self._connection, rows_of(self._order, span, order_by))
+            for order_by in (ledger.NOTHING, by_time(self._order))
         )
         # What another server sorts cannot be seen here, and batches of compressed chunks would be merged.
         if any(

@@ -11,6 +11,8 @@ from hyperfill.dialect import Dialect
 from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS
 from hyperfill.kinds import KINDS, Kind
 
+Land = Literal["auto", "compressed", "plain"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:
@@ -23,6 +25,7 @@ class Landing:
     again: bool = False
     hold: tuple[Kind, ...] = KINDS  # policies to turn off while rows land
     accept_retention: bool = False
+    land: Land = "auto"  # how chunks end; see `landing`
     recompress: bool = True
     refresh_caggs: bool = True
     triggers: Literal["fire", "off"] = "fire"

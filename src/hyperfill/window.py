@@ -16,6 +16,7 @@ from psycopg import pq, sql
 
 from hyperfill import ledger
 from hyperfill.catalog import Hypertable, Relation, quote_name
+from hyperfill.columnstore import Sides
 from hyperfill.errors import LedgerChanged, RelationChanged, WindowError, first_line, is_transient
 from hyperfill.policies import Watch
 from hyperfill.relay import Relayed, Throttle
@@ -64,6 +65,9 @@ class Order:
     occupied: frozenset[int] = frozenset()
     triggers_off: bool = False  # the target's sessions run with session_replication_role = replica
     watch: Watch | None = None  # policies that must be off while windows are moved
+    jobs: int = 1  # how many workers are at it
+    converts: bool = False  # some chunks are to end compressed, as the ledger says
+    sides: Sides | None = None  # to tell whether the source can sort rows for them
 
     @property
     def names_objects(self) -> bool:
@@ -72,14 +76,40 @@ class Order:
         return any(column.of.names_objects for column in columns if column is not None)
 
 
+@dataclass(frozen=True)
+class Sorting:
+    """An order in which a window's rows are to come, whatever it costs. `slices`: it may be one slice of time after
+    another, each in that order."""
+
+    order_by: sql.Composed
+    slices: bool
+
+
+class Landing(Protocol):
+    """Writes a window compressed, where that is what is wanted and possible now."""
+
+    def begin(self, target: Connection, claim: ledger.Claim, deleted: int) -> Sorting | None:
+        """In the window's transaction, emptied: the order to be kept. None: the window is written plain."""
+
+    def end(self, target: Connection, claim: ledger.Claim) -> None:
+        """After the COPY: note whether the window's chunks are as they are to be."""
+
+
 class RowSource(Protocol):
     """Where the rows of windows come from. For a half-open range it gives the same rows whenever it is asked."""
 
     def name(self, window: str) -> None:
         """Show the window in the name of the session, if there is one."""
 
-    def send(self, target: Connection, claim: ledger.Claim, span: Span, throttle: Throttle | None) -> Relayed:
-        """Feed the window's rows to a COPY on the target. Raises `WindowError` with both COPYs over."""
+    def send(
+        self,
+        target: Connection,
+        claim: ledger.Claim,
+        span: Span,
+        throttle: Throttle | None,
+        sorting: Sorting | None = None,
+    ) -> Relayed:
+        """Feed the window's rows to COPYs on the target. Raises `WindowError` with all COPYs over."""
 
     def check(self) -> None:
         """Raise `RelationChanged` if the rows may have come from another relation than was asked for."""
@@ -99,27 +129,34 @@ class CommitUnknown(Exception):
         self.window = window
 
 
-def rows_of(order: Order, span: Span, *, sort: bool = False) -> sql.Composed:
-    """The SELECT of a window's rows on the source; with `sort` in the order in which the target's indexes grow."""
+def by_time(order: Order) -> sql.Composed:
+    """The order in which the target's indexes on time grow."""
+    assert order.source is not None
+    direction = sql.SQL("DESC" if order.descending else "ASC")
+    return sql.SQL("ORDER BY {} {}").format(sql.Identifier("r", order.source.column), direction)
+
+
+def rows_of(order: Order, span: Span, order_by: sql.Composable = ledger.NOTHING) -> sql.Composed:
+    """The SELECT of a window's rows on the source."""
     assert order.source is not None
     selected = []
     for column in order.columns:
         name = sql.Identifier("r", column.source)
         selected.append(sql.SQL("{}::{}").format(name, sql.SQL(cast(Any, column.cast))) if column.cast else name)
-    direction = sql.SQL("DESC" if order.descending else "ASC")
-    by_time = sql.SQL("ORDER BY {} {}").format(sql.Identifier("r", order.source.column), direction)
     return sql.SQL(query("window/read")).format(
         columns=sql.SQL(", ").join(selected),
         relation=order.source.relation.identifier,
         window=order.source.condition(span, finite=order.finite),
-        order=by_time if sort else sql.SQL(""),
+        order=order_by,
     )
 
 
-def copy_statements(order: Order, span: Span, *, sort: bool = False) -> tuple[sql.Composed, sql.Composed]:
-    """COPY TO STDOUT for the source, `sort` as in `rows_of`, and COPY FROM STDIN for the target."""
+def copy_statements(
+    order: Order, span: Span, order_by: sql.Composable = ledger.NOTHING
+) -> tuple[sql.Composed, sql.Composed]:
+    """COPY TO STDOUT for the source and COPY FROM STDIN for the target."""
     wire = sql.SQL("binary" if order.binary else "text")
-    out = sql.SQL(query("window/copy_out")).format(rows=rows_of(order, span, sort=sort), format=wire)
+    out = sql.SQL(query("window/copy_out")).format(rows=rows_of(order, span, order_by), format=wire)
     into = sql.SQL(query("window/copy_in")).format(
         relation=order.target.relation.identifier,
         columns=sql.SQL(", ").join(sql.Identifier(c.target) for c in order.columns),
@@ -155,6 +192,7 @@ def move(
     claim: ledger.Claim,
     *,
     throttle: Throttle | None = None,
+    landing: Landing | None = None,
 ) -> Relayed:
     """Move a window that the target's open transaction has claimed, and commit; what went through.
 
@@ -169,9 +207,12 @@ def move(
             source.name(name)
         deleted = on("target", lambda: _clear(target, order, span))
         if source is not None:
-            relayed = source.send(target, claim, span, throttle)
+            sorting = on("target", lambda: landing.begin(target, claim, deleted)) if landing is not None else None
+            relayed = source.send(target, claim, span, throttle, sorting)
             source.check()
             _compare(relayed.rows_sent, relayed.rows_taken, deleted, order, claim)
+            if landing is not None and sorting is not None:
+                on("target", lambda: landing.end(target, claim))
         figures = deleted, relayed.rows_taken, relayed.bytes
         asked = ledger.NOTHING if source is None else _identity(order.target.relation)
         found = on("target", lambda: ledger.finish(target, order.backfill, claim.id, figures, asked))

@@ -28,6 +28,7 @@ from hyperfill.errors import (
     WindowError,
     backoff,
 )
+from hyperfill.lander import Lander
 from hyperfill.patience import Patience, Verdict, as_window_error
 from hyperfill.process import Event, serve
 from hyperfill.relay import Throttle
@@ -140,6 +141,7 @@ class Worker:
     def _work(self, order: Order) -> None:
         maker = ChunkMaker(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
         guard = Guard(order)
+        lander = Lander(order, lambda text: self._tell(Event("waiting", self._task.number, text=text)))
         begin_at = 2**31 - 1 if order.newest else 0
         cursor = begin_at
         said = time.monotonic()
@@ -150,7 +152,7 @@ class Worker:
             self._making = 0
             try:
                 source, target = self._open(order)
-                claimed = self._claim(order, maker, guard, source, target, cursor)
+                claimed = self._claim(order, maker, guard, lander, source, target, cursor)
                 if claimed is None:
                     if cursor != begin_at:
                         cursor = begin_at  # once more from the start: a dead worker may have left something behind
@@ -166,12 +168,13 @@ class Worker:
                     continue
                 poll = _POLL
                 cursor = claimed.id
-                moved = move(source, target, order, claimed, throttle=self._throttle)
+                moved = move(source, target, order, claimed, throttle=self._throttle, landing=lander)
                 if moved.note:
                     text = f"window {claimed.id}: {moved.note}"
                     self._tell(Event("waiting", self._task.number, order.backfill, claimed.id, text=text))
-                said = time.monotonic()
                 self._patience.forget()
+                lander.filled(target, claimed.id)
+                said = time.monotonic()
             except CommitUnknown as unknown:
                 if not self._resolve(order, unknown.window):
                     lost = WindowError("the connection was lost at COMMIT, and the window rolled back", server="target")
@@ -191,11 +194,13 @@ class Worker:
         order: Order,
         maker: ChunkMaker,
         guard: Guard,
+        lander: Lander,
         source: RowSource | None,
         target: session.Connection,
         cursor: int,
     ) -> ledger.Claim | None:
-        """Open the window's transaction and claim; chunks are created, or made partial, before and outside of it.
+        """Open the window's transaction and claim; chunks are created, compressed while empty, or made partial before
+        and outside of it.
 
         Windows of a compressed chunk that another worker is in are passed over, for now.
         """
@@ -220,12 +225,16 @@ class Worker:
                 cursor = claimed.id + (1 if order.newest else -1)
                 continue
             whole = guard.enter(target, window)
-            if whole == []:
+            empty = lander.plain_and_empty(target, claimed, window) if whole == [] and source is not None else []
+            if whole == [] and not empty:
                 return claimed
             target.execute("ROLLBACK")
             cursor = claimed.id
             if whole:
                 guard.soften(target, whole, window)
+            if empty:
+                lander.compress_empty(target, empty)
+            if whole or empty:
                 cursor += 1 if order.newest else -1
         return None
 

@@ -29,7 +29,7 @@ from hyperfill.errors import Refused, UsageError, blamed
 from hyperfill.kinds import KINDS, parse_kinds
 from hyperfill.quantities import parse_size
 from hyperfill.signals import Signals
-from hyperfill.spec import Limits, LoadSpec
+from hyperfill.spec import Land, Limits, LoadSpec
 
 if TYPE_CHECKING:
     from hyperfill.inputs import Inputs
@@ -123,6 +123,9 @@ class LoadOptions:
         str | None, option("hold", "Policies to turn off meanwhile: compression, retention, refresh, reorder, or none.")
     ] = None
     accept_retention: AcceptRetention = None
+    land: Annotated[
+        Land | None, option("land", "Of a dump: how chunks end, as in run: auto, compressed or plain. Default: auto.")
+    ] = None
     recompress: Annotated[
         bool | None, option("recompress", "Compress chunks again that were compressed before. Default: yes.")
     ] = None
@@ -173,7 +176,7 @@ class LoadOptions:
         if self.rejects is not None and not self.max_rejects:
             raise UsageError("--rejects needs --max-rejects: how many rows may be left out")
         size = quantity("--batch-size", parse_size, self.batch_size) if self.batch_size else 8 << 20
-        names = "again replace sync_sequences accept_retention recompress refresh_caggs triggers"
+        names = "again replace sync_sequences accept_retention land recompress refresh_caggs triggers"
         plain = "start end columns outside on_conflict encode time_zone skip_lines limit max_rejects rejects"
         return LoadSpec(
             target=target,

@@ -52,6 +52,10 @@ def _print_report(report: Any) -> None:
     say(f"{report.prepared.table} → {report.prepared.hypertable} {report.prepared.range}: {report.state}")
     say(f"  {entry.done} of {entry.total} windows, {duration(report.seconds)}{speed}")
     say(f"  {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, {human_bytes(entry.bytes_copied)}")
+    if report.landed is not None:
+        landed = report.landed
+        left = f", {landed.left} left" if landed.left else ""
+        say(f"  chunks: {landed.written} written compressed, {landed.afterwards} compressed when filled{left}")
     for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):
         say(line)
     if report.verification is not None:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from hyperfill.errors import RETRY_SECONDS, STALL_SECONDS, UsageError
 from hyperfill.kinds import parse_kinds
 from hyperfill.quantities import parse_duration, parse_size
-from hyperfill.spec import Limits, Spec, default_jobs
+from hyperfill.spec import Land, Limits, Spec, default_jobs
 
 T = TypeVar("T")
 
@@ -74,6 +74,14 @@ AcceptRetention = Annotated[
 Triggers = Annotated[
     Literal["fire", "off"] | None,
     option("triggers", "off: no user trigger and no foreign key of the target fires. Default: fire."),
+]
+LandOption = Annotated[
+    Land | None,
+    option(
+        "land",
+        "How chunks end: compressed where their policy compresses them by now (auto), wherever it can be done "
+        "(compressed), or plain. Default: auto.",
+    ),
 ]
 RetryFor = Annotated[
     str | None,
@@ -150,6 +158,7 @@ class MoveOptions:
         ),
     ] = None
     accept_retention: AcceptRetention = None
+    land: LandOption = None
     recompress: Annotated[
         bool | None,
         option(

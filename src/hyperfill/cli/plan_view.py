@@ -84,6 +84,7 @@ def plan_json(prepared: Prepared, limits: Limits) -> dict[str, Any]:
         "findings": [f.as_json() for f in prepared.findings],
         "policies": prepared.policies.as_json(),
         **prepared.shape.as_json(),
+        "landing": prepared.landings.as_json(prepared.time_type),
         "sql": {**statements(prepared), **policy_statements(prepared)},
         "window_list": [_window_json(prepared, i, w) for i, w in enumerate(prepared.windows, start=1)],
     }
@@ -114,7 +115,7 @@ def plan_text(prepared: Prepared, limits: Limits) -> str:
                 "  one window, by hand:",
                 *(f"    {statement};" for statement in statements(prepared).values()),
             ]
-    lines += [f"  {line}" for line in prepared.shape.lines()]
+    lines += [f"  {line}" for line in [*prepared.landings.lines(), *prepared.shape.lines()]]
     if prepared.policies.jobs:
         lines += ["  policies:", *(f"    {line}" for line in prepared.policies.lines())]
         by_hand = policy_statements(prepared)

@@ -164,6 +164,24 @@ CREATE TABLE hyperfill.chunk_states (
     PRIMARY KEY (backfill_id, chunk_oid)
 );
 
+-- Stretches of the range, each a chunk or the place of one, that are to end compressed: none is cut by the range's ends,
+-- and none overlaps another. Numbered along the time axis.
+CREATE TABLE hyperfill.conversions (
+    backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,
+    id int NOT NULL,
+    lower text,                             -- inclusive; NULL: open
+    upper text NOT NULL,                    -- exclusive
+    first_window int NOT NULL,              -- the windows that fill it
+    last_window int NOT NULL,
+    direct boolean NOT NULL,                -- its one window writes compressed rows, if it can when it comes to it;
+                                            -- otherwise it is compressed when its windows are done
+    state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done')),
+    written boolean,                        -- whether it was written compressed; NULL: not done
+    finished_at timestamptz,
+    PRIMARY KEY (backfill_id, id)
+);
+CREATE INDEX ON hyperfill.conversions (backfill_id, last_window, id);
+
 -- Continuous aggregates that depend on the hypertable, as they were before the first write.
 CREATE TABLE hyperfill.aggregates (
     backfill_id bigint NOT NULL REFERENCES hyperfill.backfills ON DELETE CASCADE,

@@ -25,6 +25,8 @@ WITH expected (name, columns) AS (
     ('hold_users', '{hold_id bigint,backfill_id bigint,since timestamp with time zone}'),
     ('chunk_states', '{backfill_id bigint,chunk_oid oid,chunk text,lower text,upper text,status integer,'
         'recompressed_at timestamp with time zone}'),
+    ('conversions', '{backfill_id bigint,id integer,lower text,upper text,first_window integer,last_window integer,'
+        'direct boolean,state text,written boolean,finished_at timestamp with time zone}'),
     ('aggregates', '{backfill_id bigint,id integer,view text,level integer,held jsonb,watermark text}'),
     ('refreshes', '{backfill_id bigint,id integer,aggregate integer,view text,level integer,lower text,upper text,'
         'left_out text,done_at timestamp with time zone}')

@@ -1,0 +1,194 @@
+"""Chunks that are to end compressed: what the ledger says of them, and compressing those whose windows are all done.
+
+One transaction compresses a stretch's chunks and notes it: killed at any moment, a chunk is as before or done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from hyperfill.catalog import Chunk, read_chunks
+from hyperfill.compressed import (
+    COMPRESSED,
+    FROZEN,
+    LOCK_TIMEOUT_MS,
+    NOT_IN_ORDER,
+    RETRIED,
+    compress_function,
+    compress_statement,
+    in_threads,
+    statuses,
+)
+from hyperfill.errors import Finding, backoff, first_line
+from hyperfill.landing import Stretch
+from hyperfill.quantities import counted
+from hyperfill.session import Connection, fetch_one
+from hyperfill.sql import query
+from hyperfill.timeline import Span, TimeType
+from hyperfill.window import Order
+
+_SECONDS = 60.0  # for one stretch at the end of a run, then it is reported
+_ATTEMPTS = 3  # compress_chunk() on an unordered chunk may have to be called twice
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stretch of which all windows are done, and whose chunks are not compressed yet."""
+
+    id: int
+    span: Span
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many chunks were to end compressed, and what became of them."""
+
+    total: int
+    written: int
+    afterwards: int
+    left: int
+
+    def as_json(self) -> dict[str, int]:
+        return {"written": self.written, "afterwards": self.afterwards, "left": self.left}
+
+
+def insert(connection: Connection, backfill: int, stretches: Sequence[Stretch], time_type: TimeType) -> None:
+    """Enter what is to end compressed; in the transaction that enters the plan."""
+    wanted = [one for one in stretches if one.way != "plain"]
+    if not wanted:
+        return
+    with connection.cursor() as cursor, cursor.copy(query("conversions/insert")) as copy:
+        for number, one in enumerate(wanted, start=1):
+            lower = None if one.span.lower is None else time_type.text(one.span.lower)
+            windows = one.first_window, one.last_window
+            copy.write_row((backfill, number, lower, time_type.text(one.span.upper), *windows, one.way == "written"))
+    connection.execute("ANALYZE hyperfill.conversions")
+
+
+def counts(connection: Connection, backfill: int) -> Counts:
+    """What became of the chunks of a backfill until now."""
+    return Counts(*(int(n) for n in fetch_one(connection, query("conversions/counts"), [backfill])))
+
+
+def join(connection: Connection, order: Order, *, plain: bool) -> Order:
+    """The order as the ledger has it now. `plain`: the user wants no chunk compressed, whatever was planned."""
+    return replace(order, converts=not plain and counts(connection, order.backfill).left > 0)
+
+
+def ready(connection: Connection, order: Order, window: int) -> list[Ready]:
+    """Stretches that this window, which is done, was the last one to fill."""
+    rows: list[Any] = connection.execute(
+        query("conversions/ready"), {"backfill": order.backfill, "window": window}
+    ).fetchall()
+    return [_ready(order, row) for row in rows]
+
+
+def _ready(order: Order, row: Any) -> Ready:
+    ordinal = order.target.time_type.ordinal
+    return Ready(row[0], Span(None if row[1] is None else ordinal(row[1]), ordinal(row[2])))
+
+
+def chunks_of(connection: Connection, order: Order, span: Span) -> list[Chunk]:
+    """The chunks that there are now in a stretch."""
+    time_type = order.target.time_type
+    found = replace(order.hypertable, chunks=read_chunks(connection, order.target.relation, time_type))
+    return found.chunks_in(span)
+
+
+def in_order(bits: int) -> bool:
+    """Whether a chunk with this status is wholly compressed and in order."""
+    return bits & (COMPRESSED | NOT_IN_ORDER) == COMPRESSED
+
+
+def convert(connection: Connection, order: Order, one: Ready) -> str | None:
+    """Compress a stretch's chunks, in a transaction; what is in the way, None if nothing is.
+
+    Raises psycopg's error where a lock was not free, among others.
+    """
+    function = compress_function(connection)
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
+            name = f"hyperfill/{order.backfill}/compress"
+            connection.execute("SELECT set_config('application_name', %s, true)", [name])
+            if connection.execute(query("conversions/lock"), [order.backfill, one.id]).fetchone() is None:
+                return None
+            for chunk in chunks_of(connection, order, one.span):
+                _compress(connection, function, chunk)
+            connection.execute(query("conversions/done"), {"backfill": order.backfill, "id": one.id, "written": False})
+    except _NotNow as problem:
+        return str(problem)
+    return None
+
+
+class _NotNow(Exception):
+    """A chunk cannot be compressed at the moment, and the transaction must not say that it was."""
+
+
+def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) -> None:
+    for _ in range(_ATTEMPTS):
+        bits = statuses(connection, [chunk.oid]).get(chunk.oid, COMPRESSED)  # or it was dropped
+        if in_order(bits):
+            return
+        if bits & FROZEN:
+            raise _NotNow("the chunk is frozen")
+        if not bits & COMPRESSED:
+            held = sql.SQL(query("window/anything")).format(
+                relation=sql.Identifier(chunk.schema, chunk.name), window=sql.SQL("true")
+            )
+            if not fetch_one(connection, held)[0]:
+                return  # rows that come later are for its policy
+        connection.execute(compress_statement(function, chunk.oid))
+    # With an insert of the application that is still open the call succeeds, and does nothing.
+    if not in_order(statuses(connection, [chunk.oid]).get(chunk.oid, COMPRESSED)):
+        raise _NotNow("other transactions are writing into it")
+
+
+def finish_all(control: Connection, order: Order, jobs: int, log: Callable[[str], None]) -> list[Finding]:
+    """Compress what workers have left: after a crash, or where a lock was not free. What is still left is a finding."""
+    if not order.converts:
+        return []
+    rows: list[Any] = control.execute(query("conversions/pending"), {"backfill": order.backfill}).fetchall()
+    todo = [_ready(order, row) for row in rows]
+    if not todo:
+        return []
+    log(f"compressing {counted(len(todo), 'chunk')} that windows have filled")
+    return in_threads(order, todo, jobs, _finish)
+
+
+def _finish(connection: Connection, order: Order, one: Ready, stop: threading.Event) -> list[Finding]:
+    deadline = time.monotonic() + _SECONDS
+    attempt, problem = 0, None
+    while not stop.is_set():
+        try:
+            problem = convert(connection, order, one)
+            if problem is None:
+                return []
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            problem = first_line(error)
+            if error.sqlstate not in RETRIED:
+                break
+        if time.monotonic() > deadline:
+            break
+        stop.wait(backoff(attempt, cap=3.0))
+        attempt += 1
+    if stop.is_set():
+        return []
+    where = order.target.time_type.range_text(one.span)
+    text = f"the chunk of {where} was filled and stays plain, or partly so: {problem}"
+    return [Finding("warning", "land", text, hint="its policy compresses it, or compress_chunk()")]
+
+
+def entered(connection: Connection, backfill: int) -> Counts | None:
+    """The counts of a backfill; None where nothing was to end compressed."""
+    found = counts(connection, backfill)
+    return found if found.total else None

@@ -1,0 +1,127 @@
+"""A worker's part in landing chunks compressed: before, inside and after the window transaction.
+
+Before: the chunk of a window that is to be written compressed is compressed while it is still empty, in a short
+transaction, for a plain one would end up half plain. Inside: whether it can still be done is looked at once the window
+is empty; otherwise it is written plain. After: what a window has filled to the last row is compressed, if it was not
+written so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from hyperfill import columnstore, conversions, ledger
+from hyperfill.catalog import Chunk
+from hyperfill.compressed import (
+    COMPRESSED,
+    FROZEN,
+    LOCK_TIMEOUT_MS,
+    RETRIED,
+    compress_function,
+    compress_statement,
+    statuses,
+)
+from hyperfill.errors import first_line, retrying
+from hyperfill.session import Connection, fetch_one
+from hyperfill.sql import query
+from hyperfill.timeline import Span
+from hyperfill.window import Order, Sorting
+
+_PATIENCE = 2.0  # seconds for a lock, in a worker; what is not free then is tried again at the end of the run
+
+
+class Lander:
+    """One for each worker and order."""
+
+    def __init__(self, order: Order, notice: Callable[[str], None]) -> None:
+        """`notice` is told once, in a sentence, why chunks are not written compressed although they were to be."""
+        self._order = order
+        self._notice = notice
+        self._tried: set[int] = set()
+        self._chunks: tuple[int, list[Chunk]] = 0, []  # of the window that was looked at last
+
+    def plain_and_empty(self, target: Connection, claim: ledger.Claim, window: Span) -> list[Chunk]:
+        """Chunks to be compressed before this window is written, outside of its transaction; usually none."""
+        if claim.conversion is None or not self._order.converts or self._order.sides is None:
+            self._chunks = 0, []
+            return []
+        chunks = conversions.chunks_of(target, self._order, window)
+        self._chunks = claim.id, chunks
+        new = [chunk for chunk in chunks if chunk.oid not in self._tried]
+        bits = statuses(target, [chunk.oid for chunk in new])
+        plain = [chunk for chunk in new if bits.get(chunk.oid, COMPRESSED) & COMPRESSED == 0]
+        return [chunk for chunk in plain if not self._has_rows(target, chunk)]
+
+    @staticmethod
+    def _has_rows(target: Connection, chunk: Chunk) -> bool:
+        relation = sql.Identifier(chunk.schema, chunk.name)
+        held = sql.SQL(query("window/anything")).format(relation=relation, window=sql.SQL("true"))
+        return bool(fetch_one(target, held)[0])
+
+    def compress_empty(self, target: Connection, chunks: list[Chunk]) -> None:
+        """Compress chunks without rows, each in a short transaction. A window whose chunk fails is plain."""
+        function = compress_function(target)
+        for chunk in chunks:
+            self._tried.add(chunk.oid)
+
+            def attempt(oid: int = chunk.oid) -> None:
+                with target.transaction():
+                    target.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
+                    name = f"hyperfill/{self._order.backfill}/chunk"
+                    target.execute("SELECT set_config('application_name', %s, true)", [name])
+                    target.execute(compress_statement(function, oid))
+
+            try:
+                retrying(attempt, seconds=_PATIENCE, states=RETRIED)
+            except psycopg.Error as error:
+                if target.closed:
+                    raise
+                self._notice(f"{chunk.name} is not written compressed: {first_line(error)}")
+
+    # -- window.Landing ------------------------------------------------------------------------------------------
+
+    def begin(self, target: Connection, claim: ledger.Claim, deleted: int) -> Sorting | None:
+        sides = self._order.sides
+        window, chunks = self._chunks
+        if claim.conversion is None or sides is None or window != claim.id or not chunks:
+            return None
+        bits = statuses(target, [chunk.oid for chunk in chunks])
+        # Into a plain chunk the server would write compressed rows as well, after changing its row in the catalog,
+        # which the application's next insert would wait for until this window ends.
+        if any(bits.get(chunk.oid, 0) & (COMPRESSED | FROZEN) != COMPRESSED for chunk in chunks):
+            return None
+        # Each chunk keeps the settings that it was compressed with.
+        settings = columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks])
+        if settings is None or settings.segmentby is None or sides.problem(settings) is not None:
+            return None
+        target.execute(query("conversions/write_compressed"))
+        slices = columnstore.time_first(settings, self._order.target.column)
+        return Sorting(sides.order_by(settings), slices)
+
+    def end(self, target: Connection, claim: ledger.Claim) -> None:
+        _, chunks = self._chunks
+        bits = statuses(target, [chunk.oid for chunk in chunks])
+        # Not so where a trigger that nobody knew of has turned it into plain rows, or where rows were there before.
+        if all(conversions.in_order(bits.get(chunk.oid, 0)) for chunk in chunks):
+            arguments: dict[str, Any] = {"backfill": self._order.backfill, "id": claim.conversion, "written": True}
+            target.execute(query("conversions/done"), arguments)
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def filled(self, target: Connection, window: int) -> None:
+        """Compress the chunks that this window, which is done, was the last one to fill.
+
+        What is in the way is left to the end of the run, which tries for longer and says so.
+        """
+        if not self._order.converts:
+            return
+        try:
+            for one in conversions.ready(target, self._order, window):
+                retrying(partial(conversions.convert, target, self._order, one), seconds=_PATIENCE, states=RETRIED)
+        except psycopg.Error:
+            pass  # a connection that is lost is opened again for the next window
