@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg import sql
 
+from hyperfill.catalog import read_chunks
 from hyperfill.errors import WindowError, first_line, retrying
 from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
@@ -160,6 +162,8 @@ class ChunkMaker:
             found = target.execute(sql.SQL(query("window/anything")).format(relation=relation, window=here)).fetchone()
             if found and found[0]:
                 return  # a dual-writer was faster: the chunk is there
+            if order.converts and self._is_there(target, ordinal):
+                return  # another worker was faster: in a compressed chunk our row would leave its traces
             if order.has_triggers:
                 # The row must not reach a user's trigger; a role that may not switch them off leaves
                 # the chunk to its window.
@@ -180,6 +184,12 @@ class ChunkMaker:
                 # Something changed the rows on their way in: nothing of ours may stay.
                 self._give_up("a trigger changes rows on their way in")
                 raise psycopg.Rollback
+
+    def _is_there(self, target: Connection, ordinal: int) -> bool:
+        """Whether there is a chunk here by now; with space partitions one is enough."""
+        hypertable = self._order.hypertable
+        chunks = read_chunks(target, hypertable.relation, hypertable.time_type)
+        return bool(replace(hypertable, chunks=chunks).chunks_in(Span(ordinal, ordinal + 1)))
 
     def _give_up(self, reason: str) -> None:
         self._able = False
