@@ -133,10 +133,9 @@ class Sides:
         for name in settings.segmentby or ():
             terms.append(self._term(name, by_bytes=not self.compressed))
         for one in settings.orderby:
-            direction = "DESC" if one.descending else "ASC"
-            nulls = "FIRST" if one.nulls_first else "LAST"
-            term = self._term(one.column, by_bytes=True)
-            terms.append(sql.SQL("{} {} NULLS {}").format(term, sql.SQL(direction), sql.SQL(nulls)))
+            nulls = sql.SQL("FIRST" if one.nulls_first else "LAST")
+            direction = sql.SQL("{} DESC NULLS {}" if one.descending else "{} ASC NULLS {}")
+            terms.append(direction.format(self._term(one.column, by_bytes=True), nulls))
         return sql.SQL("ORDER BY {}").format(sql.SQL(", ").join(terms))
 
     def _term(self, name: str, *, by_bytes: bool) -> sql.Composable:
