@@ -17,6 +17,7 @@ from psycopg.rows import class_row, dict_row
 
 from hyperfill import ledger
 from hyperfill.catalog import Server, quote_name, read_server
+from hyperfill.conversions import Counts, entered
 from hyperfill.errors import Refused, first_line
 from hyperfill.policies import Job, read_extension, read_jobs
 from hyperfill.report_compared import Compared, Repair, compared, read_repairs
@@ -160,6 +161,7 @@ class Report:
     batch_bars: list[BatchBar] = field(default_factory=list)
     periods: list[Period] = field(default_factory=list)
     slices: list[float] = field(default_factory=list)  # rows per second, of equal parts of the periods' time
+    landed: Counts | None = None  # chunks that were to end compressed
     chunks: int = 0
     chunks_in_order: int = 0
     chunks_open: list[str] = field(default_factory=list)
@@ -211,6 +213,7 @@ def read(connection: Connection, backfill: int, present: Present) -> Report:
     report.failed = _windows(connection, backfill, "failed", _WRONG)
     report.listed = sorted(_windows(connection, backfill, None, LISTED), key=lambda w: w.id)
     _read_charts(connection, report)
+    report.landed = entered(connection, backfill)
     total, done, names = fetch_one(connection, query("report/chunk_counts"), {"backfill": backfill})
     report.chunks, report.chunks_in_order, report.chunks_open = total, done, names or []
     bounded = {"backfill": backfill, "limit": _LISTED_OTHERS}

@@ -34,6 +34,7 @@ def write(connection: Connection, report: Report, out: IO[str]) -> None:
         ("batches", stream(connection, query("report/batches"), {**bounded, "failed": False})),
         ("rejects", stream(connection, query("report/rejects"), bounded)),
         ("chunks", stream(connection, query("report/chunks"), one)),
+        ("landed", stream(connection, query("report/landed"), one)),
         ("refreshes", stream(connection, query("report/refreshes"), one)),
     ):
         _write_list(out, name, rows)

@@ -41,7 +41,7 @@ def sections(report: Report) -> list[Section]:
     if entry.kind == "load":
         found += _files(report)
     found += [policies(report)]
-    if report.chunks:
+    if report.chunks or report.landed is not None:
         found.append(_chunks(report))
     found += [_aggregates(report), _versions(report), _findings(report)]
     if report.repairs:
@@ -262,7 +262,15 @@ def _files(report: Report) -> list[Section]:
 def _chunks(report: Report) -> Section:
     left = report.chunks - report.chunks_in_order
     section = Section("chunks", "Compressed chunks")
-    section.facts = [
+    if report.landed is not None:
+        landed = report.landed
+        section.facts = [
+            ("chunks that were to end compressed", cell(landed.total)),
+            ("of these written compressed", cell(landed.written)),
+            ("compressed when their windows were done", cell(landed.afterwards)),
+            ("not compressed", Cell(f"{landed.left:,}", "bad" if landed.left else "number")),
+        ]
+    section.facts += [
         ("chunks of the range that were compressed before", cell(report.chunks)),
         ("of these compressed and in order again", cell(report.chunks_in_order)),
         ("not compressed again", Cell(f"{left:,}", "bad" if left else "number")),

@@ -117,6 +117,9 @@ def _notes(report: Report) -> list[str]:
     if report.chunks_in_order < report.chunks:
         left = report.chunks - report.chunks_in_order
         notes.append(f"{counted(left, 'chunk')} that {_was(left)} compressed before {_is(left)} not compressed again.")
+    if report.landed is not None and report.landed.left and entry.complete:
+        left = report.landed.left
+        notes.append(f"{counted(left, 'chunk')} that {_was(left)} to end compressed {_is(left)} not compressed.")
     open_slices = sum(a["planned"] - a["done"] for a in report.aggregates)
     left_out = sum(a["left_out"] for a in report.aggregates)
     if open_slices:

@@ -263,6 +263,10 @@ def load(options: LoadOptions, files: tuple[str, ...], *, dry_run: bool) -> int:
         try:
             if inputs.dump is not None:
                 return _load_dump(spec, inputs.dump, limits, options, dry_run, watcher, signals)
+            if options.land is not None:
+                raise UsageError(
+                    "--land is for the folder of a dump: batches of other files do not fill chunks one by one"
+                )
             if spec.hypertable is None:
                 raise UsageError("--hypertable is required: SCHEMA.TABLE on the target")
             if dry_run:
