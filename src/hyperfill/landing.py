@@ -20,12 +20,11 @@ from hyperfill import columnstore
 from hyperfill.catalog import Hypertable, Server
 from hyperfill.columnstore import Settings, Sides
 from hyperfill.errors import Finding, first_line
-from hyperfill.plan import Grid, PlannedWindow
+from hyperfill.plan import DEFAULT_WINDOW_ROWS, PlannedWindow
 from hyperfill.policies import read_cutoff
 from hyperfill.preflight_policies import Policies, ordinal_of
 from hyperfill.quantities import human_bytes
 from hyperfill.session import Connection
-from hyperfill.source import SLICE_ROWS
 from hyperfill.spec import Land
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType
@@ -34,8 +33,9 @@ Way = Literal["written", "afterwards", "plain"]
 
 # Before 2.29 direct compression let rows past CHECK and NOT NULL, and lost some.
 _DIRECT_SINCE = (2, 29)
-# A chunk of more rows than this is not written by one window: it could not be tried again within seconds.
-_LARGEST = 5_000_000
+# A chunk with more is not written by one window: it could not be tried again within seconds. And where it cannot be
+# read in slices of time, all of it is sorted at once.
+_LARGEST_ROWS, _LARGEST_BYTES = 5_000_000, 1 << 30
 _ROW_OVERHEAD = 28  # bytes of a row in a page beside its values
 
 
@@ -64,6 +64,7 @@ class Rules:
     settings: Settings | None = None
     sides: Sides | None = None
     time_column: str = ""
+    row_bytes: int = 0  # of a plain row, without indexes; 0: not known
     largest: int = 0  # rows of a chunk that one window may write
 
     def way(self, cell: Span, hypertable: Hypertable) -> tuple[Way, str]:
@@ -163,9 +164,10 @@ def read_rules(
     sides: Sides | None,
     *,
     where: bool,
+    row_bytes: int = 0,
 ) -> tuple[Rules, list[Finding]]:
     """What the target says of compressing this hypertable's chunks. `sides` None: rows come from files."""
-    rules = Rules(land, span, time_column=hypertable.time_column, sides=sides)
+    rules = Rules(land, span, time_column=hypertable.time_column, sides=sides, row_bytes=row_bytes)
     rules.nothing = _nothing(target, server, hypertable, policies, rules, where=where)
     if rules.nothing is None or land != "compressed":
         return rules, []
@@ -215,7 +217,7 @@ def _nothing(
         rules.indirect = rules.sides.problem(settings)
         # Without orderby the server sorts by time, the newest first.
         slices = not settings.orderby or columnstore.time_first(settings, rules.time_column)
-        rules.largest = _LARGEST if slices else SLICE_ROWS
+        rules.largest = min(_LARGEST_ROWS if slices else DEFAULT_WINDOW_ROWS, _LARGEST_BYTES // max(1, rules.row_bytes))
     return None
 
 
@@ -241,7 +243,7 @@ def _cutoff(target: Connection, hypertable: Hypertable, policies: Policies, rule
 
 
 def assign(
-    rules: Rules, hypertable: Hypertable, grid: Grid, cells: Iterable[Span], windows: Sequence[PlannedWindow]
+    rules: Rules, hypertable: Hypertable, cells: Iterable[Span], windows: Sequence[PlannedWindow]
 ) -> list[Stretch]:
     """The cells with rows, each with its windows and the way in which its chunk ends.
 

@@ -219,6 +219,7 @@ class ServerPreparation(Preparation[Spec]):
                 compressed=catalog.is_hypertable(source, subject.source, subject.relation)
                 and columnstore_on(source, subject.source, subject.relation),
             )
+        size = row_bytes(float(explain(source, rows_of(result.order, self.span))["Plan Width"])) if sides else 0
         self.rules, findings = read_rules(
             target,
             there,
@@ -228,8 +229,9 @@ class ServerPreparation(Preparation[Spec]):
             spec.land,
             sides,
             where=spec.where is not None,
+            row_bytes=size,
         )
-        result.order = replace(result.order, sides=sides, jobs=self.jobs)
+        result.order = replace(result.order, sides=sides, jobs=self.jobs, row_bytes=size)
         return findings
 
     def find(self, target: Connection, prepared: Prepared) -> ledger.Entry | None:
@@ -336,7 +338,7 @@ class ServerPreparation(Preparation[Spec]):
             ),
         )
         result.windows = windows or []
-        self.look(lambda: self.land(source, axis, hypertable, grid, occupied))
+        self.land(hypertable, occupied)
         result.missing_chunks = sum(1 for c in occupied if c.lower is not None and not grid.exists(c.lower))
         self.note(self.scans(found))
 
@@ -345,19 +347,11 @@ class ServerPreparation(Preparation[Spec]):
         cut = self.spec.window is not None or self.spec.max_window_rows is not None
         return self.rules.whole(hypertable, cut=cut) if self.rules is not None else lambda cell, rows: False
 
-    def land(
-        self, source: Connection, axis: Axis, hypertable: Hypertable, grid: Grid, occupied: list[Span]
-    ) -> list[Finding]:
+    def land(self, hypertable: Hypertable, occupied: list[Span]) -> None:
         """How each chunk ends, now that the windows are known."""
-        result = self.result
-        if self.rules is None:
-            return []
-        stretches = assign(self.rules, hypertable, grid, occupied, result.windows)
-        size = 0
-        if stretches and result.order is not None:
-            size = row_bytes(float(explain(source, rows_of(result.order, stretches[-1].span))["Plan Width"]))
-        result.landings = Landings(self.spec.land, stretches, size, self.jobs)
-        return []
+        if self.rules is not None:
+            stretches = assign(self.rules, hypertable, occupied, self.result.windows)
+            self.result.landings = Landings(self.spec.land, stretches, self.rules.row_bytes, self.jobs)
 
     def scans(self, found: Survey) -> list[Finding]:
         """What reading the source costs where no index leads to its rows."""

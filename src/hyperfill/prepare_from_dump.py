@@ -180,7 +180,7 @@ class _Preparation(Preparation[LoadSpec]):
                 _MOST_CELLS,
             )
         }
-        stretches = assign(rules, hypertable, grid, cells.values(), result.windows)
+        stretches = assign(rules, hypertable, cells.values(), result.windows)
         result.landings = Landings(self.spec.land, stretches, jobs=self.jobs)
 
     def match(self, hypertable: Hypertable, found: Manifest) -> tuple[MovedColumn, ...]:

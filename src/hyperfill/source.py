@@ -12,7 +12,6 @@ from hyperfill.catalog import is_hypertable, read_chunks, read_server
 from hyperfill.deadline import answered
 from hyperfill.endpoint import RelayError
 from hyperfill.errors import STALL_SECONDS
-from hyperfill.plan import DEFAULT_WINDOW_ROWS
 from hyperfill.relay import Relayed, Throttle, relay
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -35,7 +34,6 @@ _MANY = 10_000  # rows: the order of fewer gains less than asking the planner co
 # What reading in order may cost by the planner, against reading as rows come. It says 1.7 to 2 of a table that lies in
 # order (a tenth more time, measured), 3.4 of one whose rows lie about (three times as long).
 _DEARER = 2.5
-SLICE_ROWS = DEFAULT_WINDOW_ROWS  # rows that are sorted at once; more are read in slices of time
 # What sorting may take of the source's memory: a session at most the first, those of all workers together the second.
 _SORT_KILOBYTES, _ALL_SORTS_KILOBYTES = 256 * 1024, 1024 * 1024
 _APPENDS = frozenset({"ChunkAppend", "ConstraintAwareAppend"})
@@ -110,7 +108,9 @@ class ServerSource:
             memory = {"kilobytes": sort_memory(self._order.jobs)}
             self._ask(lambda: self._connection.execute(query("session/sort_memory"), memory))
             self._roomy = True
-        slices = -(-claim.estimate // SLICE_ROWS) if sorting.slices and span.lower is not None else 1
+        slices = 1
+        if sorting.slices and span.lower is not None:
+            slices = -(-claim.estimate * self._order.row_bytes // (sort_memory(self._order.jobs) * 1024))
         for piece in split_even(span, slices) if slices > 1 else [span]:
             yield piece, sorting.order_by
 

@@ -67,6 +67,7 @@ class Order:
     watch: Watch | None = None  # policies that must be off while windows are moved
     jobs: int = 1  # how many workers are at it
     converts: bool = False  # some chunks are to end compressed, as the ledger says
+    row_bytes: int = 0  # about what a row takes where it is sorted
     sides: Sides | None = None  # to tell whether the source can sort rows for them
 
     @property
