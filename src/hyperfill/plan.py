@@ -22,6 +22,7 @@ from hyperfill.timeline import Span, TimeType, cut, grid_floor, split_even
 DEFAULT_WINDOW_ROWS = 1_000_000
 MAX_WINDOWS = 1_000_000
 _FINE_PIECES = 8  # how much finer than the aim a skewed cell is looked at before it is put together again
+_DEPTH = 16  # looks closer where rows crowd: enough for one chunk that spans all of a bigint
 _MERGE_CHUNKS = 64  # without an index windows cover several chunks; each costs locks in the transaction
 
 
@@ -174,7 +175,7 @@ def _split(cell: Span, density: Density, max_rows: int, step: int | None, depth:
             raise Refused(f"--window would cut one chunk into more than {MAX_WINDOWS:,} pieces")
         spans = cut(cell, range(first, cell.upper, step))
         return [_occupied(s, density.rows(s)) for s in spans]
-    if rows <= max_rows * 1.1 or depth > 8:
+    if rows <= max_rows * 1.1 or depth > _DEPTH:
         return whole
     fine = split_even(cell, min(2048, _FINE_PIECES * int(rows / max_rows + 1)))
     if len(fine) == 1:

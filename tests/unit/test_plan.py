@@ -142,6 +142,14 @@ def test_a_step_cuts_at_its_multiples_and_nowhere_else(data: st.DataObject, prob
             assert all(at % step == 0 or at in edges for at in (lower, upper))
 
 
+def test_rows_that_crowd_in_a_chunk_without_end() -> None:
+    """One chunk over half of all bigints, and all its rows in four neighbouring values."""
+    edge = BIGINT.minimum
+    grid = Grid(BIGINT, 1000, [(edge, 1)])
+    windows = make_windows(Span(edge, 1), grid, [], Density([(-3491311, -3491307, 101.7)]), max_rows=50)
+    assert max(window.estimate for window in windows) < 101
+
+
 @given(problems(), st.integers(50, 5000))
 def test_no_window_is_larger_than_it_must_be(problem: Problem, max_rows: int) -> None:
     """At most twice the rows that were asked for, unless all of them share one moment, or the open past."""
