@@ -24,7 +24,7 @@ from hyperfill.errors import WindowError, first_line, retrying
 from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
 from hyperfill.sql import query
-from hyperfill.timeline import Span
+from hyperfill.timeline import Kind, Span, TimeType, milliseconds_of_uuid, uuid_of_milliseconds
 from hyperfill.window import MovedColumn, Order
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class ChunkMaker:
         ]
         names = [c.target for c in self._needed] + self._empty
         relation = order.target.relation.identifier
-        here = order.target.condition(Span(ordinal, ordinal + 1))
+        here = order.target.condition(_moment(order.target.time_type, ordinal))
         with target.transaction():
             target.execute("SELECT set_config('application_name', %s, true)", [f"hyperfill/{order.backfill}/chunk"])
             # Before any lock that the application may need. Several workers that wait for one of its transactions
@@ -234,3 +234,14 @@ class ChunkMaker:
         )
         row: Any = target.execute(statement).fetchone()
         return min(int(row[0]) // (2147483647 // count), count - 1)
+
+
+def _moment(time_type: TimeType, ordinal: int) -> Span:
+    """The shortest span around a place that servers look into: of uuids a millisecond.
+
+    They leave a chunk out where both ends of a condition lie in the same one, and find no row there.
+    """
+    if time_type.kind is not Kind.UUID:
+        return Span(ordinal, ordinal + 1)
+    ms = milliseconds_of_uuid(ordinal)
+    return Span(uuid_of_milliseconds(ms), uuid_of_milliseconds(ms + 1))
