@@ -31,6 +31,8 @@ _SORTED_ALIKE = frozenset(
 # would be stored for all: not -0 and 0, not 1.0 and 1.00.
 _GROUPED_ALIKE = _SORTED_ALIKE - {"float4", "float8", "numeric", "interval", "timetz"}
 _BY_COLLATION = frozenset({"text", "varchar"})
+# Beside them, types of which values that are equal are the same, whatever the order.
+_EQUAL_IS_SAME = _GROUPED_ALIKE | {"char", "bpchar", "name", "bit", "varbit", "money"}
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,24 @@ class Sides:
         if by_bytes and mine.of.name in _BY_COLLATION:
             return sql.SQL('{} COLLATE pg_catalog."C"').format(term)
         return term
+
+
+def unfaithful(settings: Settings, relation: Relation, collations: dict[str, Collation]) -> str | None:
+    """Why compressing would change values, whoever does it: of segmentby values that are equal one stands for all.
+
+    So 'a' becomes 'A' (citext, collations that ignore case), 1.0 becomes 1.00 and -0 becomes 0. `collations` are those
+    of `relation`, the hypertable.
+    """
+    for name in settings.segmentby or ():
+        column = relation.column(name)
+        if column is None or column.of.kind == "e":
+            continue
+        of, collation = column.of, collations.get(name)
+        same = of.builtin and (of.name in _EQUAL_IS_SAME or of.name in _BY_COLLATION)
+        fixed = of.builtin and of.name == "numeric" and of.typmod >= 0
+        if not (same or fixed) or (collation is not None and not collation.deterministic):
+            return f"segmentby column {quote_name(name)} may have values that are equal and not the same: one replaces all"
+    return None
 
 
 def time_first(settings: Settings, time_column: str) -> bool:

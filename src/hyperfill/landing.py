@@ -201,6 +201,10 @@ def _nothing(
         return "the hypertable's columnstore has no settings"
     if settings.segmentby is None and not analyzed:
         return "segmentby is left to the server, which chooses by statistics and has none: set it, or ANALYZE"
+    collations = columnstore.read_collations(target, hypertable.relation)
+    changed = columnstore.unfaithful(settings, hypertable.relation, collations)
+    if changed is not None:
+        return changed
     if rules.sides is None:
         rules.indirect = "its rows come from files"
     elif server.timescaledb is None or server.timescaledb < _DIRECT_SINCE or not known:
