@@ -79,7 +79,8 @@ class Rules:
             return "plain", f"its policy does not compress it yet ({self.cutoff_text})"
         lower = hypertable.time_type.minimum if cell.lower is None else cell.lower
         for chunk in hypertable.chunks_in(cell):
-            if (chunk.lower is not None and chunk.lower < lower) or chunk.upper is None or chunk.upper > cell.upper:
+            bottom = hypertable.time_type.minimum if chunk.lower is None else chunk.lower
+            if bottom < lower or chunk.upper is None or chunk.upper > cell.upper:
                 return "plain", "its space partitions have chunks of different lengths"
         if self.indirect is not None:
             return "afterwards", self.indirect
