@@ -171,8 +171,11 @@ def _own_psql(folder: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def database(given: str | None, folder: Path, *, timescaledb: bool = True) -> Iterator[str]:
-    """A conninfo of a fresh database, on the given server or on an embedded one that is made in `folder`."""
+def database(given: str | None, folder: Path, *, timescaledb: bool = True, name: str = "") -> Iterator[str]:
+    """A conninfo of a fresh database, on the given server or on an embedded one that is made in `folder`.
+
+    `name`: the end of the database's name, where a bench has more than a source and a target.
+    """
     server: Server | None = None
     if not given:
         settings = SETTINGS if timescaledb else {**SETTINGS, **_PLAIN}
@@ -181,10 +184,10 @@ def database(given: str | None, folder: Path, *, timescaledb: bool = True) -> It
         if server:
             server.start()
         there = server.conninfo() if server else str(given)
-        text = f"hyperfill_bench_{os.getpid()}_{'target' if timescaledb else 'source'}"
-        name = sql.Identifier(text)
+        text = f"hyperfill_bench_{os.getpid()}_{name or ('target' if timescaledb else 'source')}"
+        quoted = sql.Identifier(text)
         with psycopg.connect(there, autocommit=True) as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(name))
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(quoted))
             try:
                 conninfo = make_conninfo(there, dbname=text)
                 if timescaledb:
@@ -193,7 +196,7 @@ def database(given: str | None, folder: Path, *, timescaledb: bool = True) -> It
                         connection.execute("CREATE EXTENSION timescaledb")
                 yield conninfo
             finally:
-                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(quoted))
     finally:
         if server:
             server.remove()
