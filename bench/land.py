@@ -221,9 +221,7 @@ def one_table(scene: Scene, args: argparse.Namespace) -> tuple[str, dict[str, An
     text += "\n" + lines_table(lines, scene.rows, against=("pipeline",), missing=missing, figures=speeds)
     text += f"\n\n{table(header, sizes)}{disturbed(runs)}"
     data: dict[str, Any] = {"rows": scene.rows, "about": [scene.of.shape.about, scene.of.about], "missing": missing}
-    data |= {"one_server": scene.one_server, "summary": lines, "commands": {}, "runs": []}
-    for c in present:
-        data["commands"][c.name] = shlex.join(command(scene, c, "TABLE"))
+    data |= {"one_server": scene.one_server, "summary": lines, "runs": []}
     for r in runs:
         ended = scene.ended.get((r.contender, r.round))
         data["runs"].append({**asdict(r), **(asdict(ended) if ended else {})})
