@@ -164,7 +164,8 @@ def unfaithful(settings: Settings, relation: Relation, collations: dict[str, Col
         same = of.builtin and (of.name in _EQUAL_IS_SAME or of.name in _BY_COLLATION)
         fixed = of.builtin and of.name == "numeric" and of.typmod >= 0
         if not (same or fixed) or (collation is not None and not collation.deterministic):
-            return f"segmentby column {quote_name(name)} may have values that are equal and not the same: one replaces all"
+            what = f"segmentby column {quote_name(name)}"
+            return f"{what} may have values that are equal and not the same, of which one would replace all"
     return None
 
 
