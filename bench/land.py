@@ -1,6 +1,6 @@
 """Landing history compressed: `hyperfill run` against the published pipeline with compression afterwards or on the way.
 
-    python -m bench.land --target CONNINFO                                 a quarter of an hour for each shape
+    python -m bench.land --target CONNINFO                                 about 40 minutes
     python -m bench.land --target CONNINFO --rows 200000 --rounds 1        a smoke run
 
 What each run does and how it is measured: README.md in this folder.
