@@ -221,6 +221,7 @@ class Worker:
                 target.execute("ROLLBACK")
                 self._making = claimed.id
                 maker.create(source, target, cells, window)
+                lander.compress_empty(target, lander.plain_and_empty(target, claimed, window))
                 self._making = 0
                 cursor = claimed.id + (1 if order.newest else -1)
                 continue
