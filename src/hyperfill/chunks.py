@@ -162,7 +162,7 @@ class ChunkMaker:
             found = target.execute(sql.SQL(query("window/anything")).format(relation=relation, window=here)).fetchone()
             if found and found[0]:
                 return  # a dual-writer was faster: the chunk is there
-            if order.converts and self._is_there(target, ordinal):
+            if order.converts and self._are_there(target, ordinal):
                 return  # another worker was faster: in a compressed chunk our row would leave its traces
             if order.has_triggers:
                 # The row must not reach a user's trigger; a role that may not switch them off leaves
@@ -185,11 +185,12 @@ class ChunkMaker:
                 self._give_up("a trigger changes rows on their way in")
                 raise psycopg.Rollback
 
-    def _is_there(self, target: Connection, ordinal: int) -> bool:
-        """Whether there is a chunk here by now; with space partitions one is enough."""
+    def _are_there(self, target: Connection, ordinal: int) -> bool:
+        """Whether there are as many chunks here by now as would be made: one, or one for each space partition."""
         hypertable = self._order.hypertable
         chunks = read_chunks(target, hypertable.relation, hypertable.time_type)
-        return bool(replace(hypertable, chunks=chunks).chunks_in(Span(ordinal, ordinal + 1)))
+        here = replace(hypertable, chunks=chunks).chunks_in(Span(ordinal, ordinal + 1))
+        return len(here) >= len(self._patterns or [])
 
     def _give_up(self, reason: str) -> None:
         self._able = False

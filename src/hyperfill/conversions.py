@@ -102,6 +102,12 @@ def chunks_of(connection: Connection, order: Order, span: Span) -> list[Chunk]:
     return found.chunks_in(span)
 
 
+def fits(chunk: Chunk, span: Span) -> bool:
+    """Whether a chunk lies wholly in a stretch; not where the length of chunks was altered since the plan was made."""
+    below = span.lower is not None and (chunk.lower is None or chunk.lower < span.lower)
+    return not below and chunk.upper is not None and chunk.upper <= span.upper
+
+
 def in_order(bits: int) -> bool:
     """Whether a chunk with this status is wholly compressed and in order."""
     return bits & (COMPRESSED | NOT_IN_ORDER) == COMPRESSED
@@ -110,7 +116,7 @@ def in_order(bits: int) -> bool:
 def convert(connection: Connection, order: Order, one: Ready) -> str | None:
     """Compress a stretch's chunks, in a transaction; what is in the way, None if nothing is.
 
-    Raises psycopg's error where a lock was not free, among others.
+    Raises psycopg's error where a lock was not free, among others, and `Never` where it is no matter of time.
     """
     function = compress_function(connection)
     try:
@@ -121,11 +127,17 @@ def convert(connection: Connection, order: Order, one: Ready) -> str | None:
             if connection.execute(query("conversions/lock"), [order.backfill, one.id]).fetchone() is None:
                 return None
             for chunk in chunks_of(connection, order, one.span):
+                if not fits(chunk, one.span):
+                    raise Never(f"{chunk.name} reaches beyond it, as chunks have another length now")
                 _compress(connection, function, chunk)
             connection.execute(query("conversions/done"), {"backfill": order.backfill, "id": one.id, "written": False})
     except _NotNow as problem:
         return str(problem)
     return None
+
+
+class Never(Exception):
+    """A stretch's chunks are not to be compressed, now or later; why, in words."""
 
 
 class _NotNow(Exception):
@@ -138,7 +150,7 @@ def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) ->
         if in_order(bits):
             return
         if bits & FROZEN:
-            raise _NotNow("the chunk is frozen")
+            raise Never("the chunk is frozen")
         if not bits & COMPRESSED:
             held = sql.SQL(query("window/anything")).format(
                 relation=sql.Identifier(chunk.schema, chunk.name), window=sql.SQL("true")
@@ -171,6 +183,9 @@ def _finish(connection: Connection, order: Order, one: Ready, stop: threading.Ev
             problem = convert(connection, order, one)
             if problem is None:
                 return []
+        except Never as reason:
+            problem = str(reason)
+            break
         except psycopg.Error as error:
             if connection.closed:
                 raise

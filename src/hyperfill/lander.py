@@ -17,6 +17,7 @@ from psycopg import sql
 
 from hyperfill import columnstore, conversions, ledger
 from hyperfill.catalog import Chunk
+from hyperfill.columnstore import Settings
 from hyperfill.compressed import (
     COMPRESSED,
     FROZEN,
@@ -26,11 +27,11 @@ from hyperfill.compressed import (
     compress_statement,
     statuses,
 )
-from hyperfill.errors import first_line, retrying
+from hyperfill.errors import WindowError, first_line, retrying
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span
-from hyperfill.window import Order, Sorting
+from hyperfill.window import Order, Sorting, span_of
 
 _PATIENCE = 2.0  # seconds for a lock, in a worker; what is not free then is tried again at the end of the run
 
@@ -43,6 +44,7 @@ class Lander:
         self._order = order
         self._notice = notice
         self._tried: set[int] = set()
+        self._settings: Settings | None = None  # by which the rows of the window were sorted
         self._chunks: tuple[int, list[Chunk]] = 0, []  # of the window that was looked at last
 
     def plain_and_empty(self, target: Connection, claim: ledger.Claim, window: Span) -> list[Chunk]:
@@ -51,6 +53,8 @@ class Lander:
             self._chunks = 0, []
             return []
         chunks = conversions.chunks_of(target, self._order, window)
+        if not all(conversions.fits(chunk, window) for chunk in chunks):
+            chunks = []  # rows of other windows would come into the same chunk, after these
         self._chunks = claim.id, chunks
         new = [chunk for chunk in chunks if chunk.oid not in self._tried]
         bits = statuses(target, [chunk.oid for chunk in new])
@@ -99,12 +103,26 @@ class Lander:
         settings = columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks])
         if settings is None or settings.segmentby is None or sides.problem(settings) is not None:
             return None
+        if self._order.hypertable.partitions:
+            # The COPY makes the chunks of partitions that have none, compressed as the hypertable says now.
+            new = columnstore.read_settings(target, self._order.hypertable_oid)
+            if new is None or new.segmentby != settings.segmentby or new.orderby not in ((), settings.orderby):
+                return None
+        self._settings = settings
         target.execute(query("conversions/write_compressed"))
         slices = columnstore.time_first(settings, self._order.target.column)
         return Sorting(sides.order_by(settings), slices)
 
     def end(self, target: Connection, claim: ledger.Claim) -> None:
         _, chunks = self._chunks
+        if self._order.hypertable.partitions:
+            chunks = conversions.chunks_of(target, self._order, span_of(self._order, claim))
+            if columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks]) != self._settings:
+                raise WindowError(
+                    "the hypertable's segmentby or orderby was altered while the window was written",
+                    server="target",
+                    transient=True,
+                )
         bits = statuses(target, [chunk.oid for chunk in chunks])
         # Not so where a trigger that nobody knew of has turned it into plain rows, or where rows were there before.
         if all(conversions.in_order(bits.get(chunk.oid, 0)) for chunk in chunks):
@@ -123,5 +141,5 @@ class Lander:
         try:
             for one in conversions.ready(target, self._order, window):
                 retrying(partial(conversions.convert, target, self._order, one), seconds=_PATIENCE, states=RETRIED)
-        except psycopg.Error:
+        except (psycopg.Error, conversions.Never):
             pass  # a connection that is lost is opened again for the next window

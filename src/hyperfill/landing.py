@@ -24,7 +24,7 @@ from hyperfill.plan import DEFAULT_WINDOW_ROWS, PlannedWindow
 from hyperfill.policies import read_cutoff
 from hyperfill.preflight_policies import Policies, ordinal_of
 from hyperfill.quantities import human_bytes
-from hyperfill.session import Connection
+from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Land
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType
@@ -216,6 +216,8 @@ def _nothing(
         rules.indirect = "the hypertable has triggers or foreign keys"
     elif generated:
         rules.indirect = "the hypertable has virtual generated columns"
+    elif fetch_one(target, query("compressed/skipping"), [hypertable.relation.oid])[0]:
+        rules.indirect = "chunk skipping is enabled, which goes by ranges that are computed when a chunk is compressed"
     elif settings.segmentby is None:
         rules.indirect = "segmentby is left to the server"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fixtures.landing import END, ORDERED, PLAIN, ROWS, assert_landed, make, policy, reasons, statuses, ways
+from tests.fixtures.landing import END, ORDERED, PLAIN, assert_landed, make, reasons, statuses, ways
 from tests.fixtures.pair import Pair
 
 pytestmark = pytest.mark.community

@@ -261,7 +261,8 @@ def test_names_that_need_quotes(policy_pair: Pair) -> None:
     pair = policy_pair
     schema, table, time, value = '"S ""1"', '"T.2 %s {}"', '"ti;me"', '"va,l DESC"'
     pair.both(
-        f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.{table} ({time} timestamptz NOT NULL, {ODD} int, {value} float8)"
+        f"CREATE SCHEMA {schema}",
+        f"CREATE TABLE {schema}.{table} ({time} timestamptz NOT NULL, {ODD} int, {value} float8)",
     )
     relation = f"{schema}.{table}"
     pair.on_source(
