@@ -1,4 +1,4 @@
-"""Chunks that are older than their policy's age end compressed and in order, each for the reason that the plan gives."""
+"""Chunks that are older than their policy's age end compressed and in order, and the plan says which and why."""
 
 from __future__ import annotations
 
@@ -199,7 +199,8 @@ def test_two_backfills_of_a_file_and_what_is_told_of_them(policy_pair: Pair, tmp
         assert re.search(r"of these written compressed[ |*`:]+6\b", out.read_text())
     cleaned = pair.hyperfill("clean", *where)
     assert cleaned.returncode == 0, cleaned.stderr
-    assert pair.query(pair.target, "SELECT count(*) FROM pg_namespace WHERE nspname = 'hyperfill'") == [(0,)]
+    left = "SELECT (SELECT count(*) FROM hyperfill.backfills), (SELECT count(*) FROM hyperfill.conversions)"
+    assert pair.query(pair.target, left) == [(0, 0)]
     assert statuses(pair) == [ORDERED] * 6
 
 

