@@ -43,9 +43,17 @@ class Lander:
         """`notice` is told once, in a sentence, why chunks are not written compressed although they were to be."""
         self._order = order
         self._notice = notice
+        self._said = False
         self._tried: set[int] = set()
+        self._sorted = 0  # the window that is written compressed now
+        self._refused: set[int] = set()  # windows that could not be
         self._settings: Settings | None = None  # by which the rows of the window were sorted
         self._chunks: tuple[int, list[Chunk]] = 0, []  # of the window that was looked at last
+
+    def _say(self, text: str) -> None:
+        if not self._said:
+            self._said = True
+            self._notice(text)
 
     def plain_and_empty(self, target: Connection, claim: ledger.Claim, window: Span) -> list[Chunk]:
         """Chunks to be compressed before this window is written, outside of its transaction; usually none."""
@@ -78,21 +86,25 @@ class Lander:
                     target.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
                     name = f"hyperfill/{self._order.backfill}/chunk"
                     target.execute("SELECT set_config('application_name', %s, true)", [name])
-                    target.execute(compress_statement(function, oid))
+                    # The window is free meanwhile: another worker may be about to do the same.
+                    target.execute(query("window/one_maker"), [self._order.hypertable_oid])
+                    if statuses(target, [oid]).get(oid, COMPRESSED) & COMPRESSED == 0:
+                        target.execute(compress_statement(function, oid))
 
             try:
                 retrying(attempt, seconds=_PATIENCE, states=RETRIED)
             except psycopg.Error as error:
                 if target.closed:
                     raise
-                self._notice(f"{chunk.name} is not written compressed: {first_line(error)}")
+                self._say(f"{chunk.name} is not written compressed: {first_line(error)}")
 
     # -- window.Landing ------------------------------------------------------------------------------------------
 
     def begin(self, target: Connection, claim: ledger.Claim, deleted: int) -> Sorting | None:
         sides = self._order.sides
         window, chunks = self._chunks
-        if claim.conversion is None or sides is None or window != claim.id or not chunks:
+        self._sorted = 0
+        if claim.conversion is None or sides is None or window != claim.id or not chunks or window in self._refused:
             return None
         bits = statuses(target, [chunk.oid for chunk in chunks])
         # Into a plain chunk the server would write compressed rows as well, after changing its row in the catalog,
@@ -110,6 +122,7 @@ class Lander:
                 return None
         self._settings = settings
         target.execute(query("conversions/write_compressed"))
+        self._sorted = claim.id
         slices = columnstore.time_first(settings, self._order.target.column)
         return Sorting(sides.order_by(settings), slices)
 
@@ -128,6 +141,20 @@ class Lander:
         if all(conversions.in_order(bits.get(chunk.oid, 0)) for chunk in chunks):
             arguments: dict[str, Any] = {"backfill": self._order.backfill, "id": claim.conversion, "written": True}
             target.execute(query("conversions/done"), arguments)
+
+    def refused(self, window: int, error: WindowError) -> bool:
+        """Whether this window was written compressed when the target refused it: it is to be tried plain then.
+
+        A thousand values of a megabyte fit into no compressed row, for one (54000). What a plain row meets as well is
+        met again.
+        """
+        cancelled = error.sqlstate in (None, "57014")
+        mine = window == self._sorted and error.server == "target" and not cancelled
+        if not mine or error.transient or window in self._refused:
+            return False
+        self._refused.add(window)
+        self._say(f"window {window} could not be written compressed ({error.message}): it is written plain")
+        return True
 
     # -- afterwards ----------------------------------------------------------------------------------------------
 

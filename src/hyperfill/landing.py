@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import Any, Literal
 
@@ -203,7 +203,11 @@ def _nothing(
     if settings.segmentby is None and not analyzed:
         return "segmentby is left to the server, which chooses by statistics and has none: set it, or ANALYZE"
     collations = columnstore.read_collations(target, hypertable.relation)
-    changed = columnstore.unfaithful(settings, hypertable.relation, collations)
+    chosen = settings
+    if settings.segmentby is None:
+        asked = fetch_one(target, query("compressed/segmentby_default"), [hypertable.relation.oid])
+        chosen = replace(settings, segmentby=tuple(asked[0]))
+    changed = columnstore.unfaithful(chosen, hypertable.relation, collations)
     if changed is not None:
         return changed
     if rules.sides is None:

@@ -185,7 +185,9 @@ class Worker:
                 raise  # nothing is wrong with the window
             except (WindowError, psycopg.Error, HyperfillError) as error:
                 window = claimed.id if claimed else self._making
-                if self._failed(order, window, as_window_error(error)):
+                if isinstance(error, WindowError) and lander.refused(window, error):
+                    cursor = window + (1 if order.newest else -1)
+                elif self._failed(order, window, as_window_error(error)):
                     # Let the next claim find the same window again.
                     cursor = begin_at if not window else window + (1 if order.newest else -1)
 

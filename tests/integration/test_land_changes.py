@@ -90,3 +90,30 @@ def test_partitions_that_appear_after_other_settings(policy_pair: Pair) -> None:
     pair.run("m", "--end", END, "--land", "compressed", jobs=2)
     assert set(statuses(pair)) == {ORDERED}
     assert_landed(pair, where=BELOW)
+
+
+def test_segmentby_that_the_server_chooses(policy_pair: Pair) -> None:
+    """By statistics: without them its choice would be a poor one for good, and is left to the policy."""
+    pair = policy_pair
+    make(pair, "timescaledb.compress, ", on_target=("CREATE INDEX ON m (device, time)",))
+    assert {one["way"] for one in pair.plan("m", "--end", END)["landing"]["chunks"]} == {"plain"}
+    pair.on_target(
+        "INSERT INTO m SELECT '2024-02-01Z', i % 5 FROM generate_series(1, 100) AS i", "ANALYZE m", "ANALYZE m"
+    )
+    report = pair.run("m", "--end", END)
+    assert report["landed"] == {"written": 0, "afterwards": 6, "left": 0}
+    chosen = "SELECT DISTINCT segmentby FROM timescaledb_information.chunk_columnstore_settings"
+    assert pair.query(pair.target, chosen) == [("device",)]
+    assert_landed(pair, where=BELOW)
+
+
+@pytest.mark.long
+def test_values_that_fit_into_no_compressed_row(policy_pair: Pair) -> None:
+    """A thousand of a megabyte: the window is written plain, and what cannot be compressed is named."""
+    pair = policy_pair
+    rows = "SELECT '2024-01-02Z'::timestamptz + i * interval '1 second', 1, 1, repeat(md5(i::text), 34500)"
+    make(pair, rows=f"{rows} FROM generate_series(1, 1000) AS i")
+    code, report, errors = pair.command("run", "m", "--end", END, "--jobs", "1")
+    assert (code, report["rows_copied"]) == (0, 1000), errors
+    assert "could not be written compressed" in errors
+    assert [f["code"] for f in report["findings"] if f["severity"] == "warning"] == ["land"]
