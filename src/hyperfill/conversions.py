@@ -30,6 +30,7 @@ from hyperfill.errors import Finding, backoff, first_line
 from hyperfill.landing import Stretch
 from hyperfill.quantities import counted
 from hyperfill.session import Connection, fetch_one
+from hyperfill.spec import Land
 from hyperfill.sql import query
 from hyperfill.timeline import Span, TimeType
 from hyperfill.window import Order
@@ -48,7 +49,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many chunks were to end compressed, and what became of them."""
+    """How many chunks were to end compressed, and what became of them; not those to which nothing came."""
 
     total: int
     written: int
@@ -68,7 +69,7 @@ def insert(connection: Connection, backfill: int, stretches: Sequence[Stretch], 
         for number, one in enumerate(wanted, start=1):
             lower = None if one.span.lower is None else time_type.text(one.span.lower)
             windows = one.first_window, one.last_window
-            copy.write_row((backfill, number, lower, time_type.text(one.span.upper), *windows, one.way == "written"))
+            copy.write_row((backfill, number, lower, time_type.text(one.span.upper), *windows, one.direct))
     connection.execute("ANALYZE hyperfill.conversions")
 
 
@@ -126,11 +127,16 @@ def convert(connection: Connection, order: Order, one: Ready) -> str | None:
             connection.execute("SELECT set_config('application_name', %s, true)", [name])
             if connection.execute(query("conversions/lock"), [order.backfill, one.id]).fetchone() is None:
                 return None
-            for chunk in chunks_of(connection, order, one.span):
+            chunks = chunks_of(connection, order, one.span)
+            for chunk in chunks:
                 if not fits(chunk, one.span):
                     raise Never(f"{chunk.name} reaches beyond it, as chunks have another length now")
-                _compress(connection, function, chunk)
-            connection.execute(query("conversions/done"), {"backfill": order.backfill, "id": one.id, "written": False})
+            # None where nothing came: a dump does not say where in a long window its rows are.
+            compressed = [_compress(connection, function, chunk) for chunk in chunks]
+            written = False if any(compressed) else None
+            connection.execute(
+                query("conversions/done"), {"backfill": order.backfill, "id": one.id, "written": written}
+            )
     except _NotNow as problem:
         return str(problem)
     return None
@@ -144,11 +150,12 @@ class _NotNow(Exception):
     """A chunk cannot be compressed at the moment, and the transaction must not say that it was."""
 
 
-def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) -> None:
+def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) -> bool:
+    """Compress a chunk, or what is plain in it; whether it has rows."""
     for _ in range(_ATTEMPTS):
         bits = statuses(connection, [chunk.oid]).get(chunk.oid, COMPRESSED)  # or it was dropped
         if in_order(bits):
-            return
+            return True
         if bits & FROZEN:
             raise Never("the chunk is frozen")
         if not bits & COMPRESSED:
@@ -156,11 +163,12 @@ def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) ->
                 relation=sql.Identifier(chunk.schema, chunk.name), window=sql.SQL("true")
             )
             if not fetch_one(connection, held)[0]:
-                return  # rows that come later are for its policy
+                return False  # rows that come later are for its policy
         connection.execute(compress_statement(function, chunk.oid))
     # With an insert of the application that is still open the call succeeds, and does nothing.
     if not in_order(statuses(connection, [chunk.oid]).get(chunk.oid, COMPRESSED)):
         raise _NotNow("other transactions are writing into it")
+    return True
 
 
 def finish_all(control: Connection, order: Order, jobs: int, log: Callable[[str], None]) -> list[Finding]:
@@ -200,10 +208,20 @@ def _finish(connection: Connection, order: Order, one: Ready, stop: threading.Ev
         return []
     where = order.target.time_type.range_text(one.span)
     text = f"the chunk of {where} was filled and stays plain, or partly so: {problem}"
-    return [Finding("warning", "land", text, hint="its policy compresses it, or compress_chunk()")]
+    return [Finding("warning", "land", text, hint="compress_chunk() does it, and its policy if it has one")]
 
 
 def entered(connection: Connection, backfill: int) -> Counts | None:
     """The counts of a backfill; None where nothing was to end compressed."""
     found = counts(connection, backfill)
     return found if found.total else None
+
+
+def planned(connection: Connection, backfill: int, land: Land) -> list[Finding]:
+    """What a command that goes on with a backfill should know: how chunks end was decided when that was planned."""
+    found = counts(connection, backfill)
+    if not found.total:
+        text = f"as backfill {backfill} was planned, its chunks land plain: --land {land} comes too late"
+        return [Finding("warning", "land", text)] if land == "compressed" else []
+    text = f"of {counted(found.total, 'chunk')} that were to end compressed, {found.left} are left"
+    return [Finding("note", "land", text + (": they land plain now (--land plain)" if land == "plain" else ""))]

@@ -15,6 +15,7 @@ from heapq import nlargest
 from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 
 from hyperfill import columnstore
 from hyperfill.catalog import Hypertable, Server
@@ -36,6 +37,7 @@ _DIRECT_SINCE = (2, 29)
 # A chunk with more is not written by one window: it could not be tried again within seconds. And where it cannot be
 # read in slices of time, all of it is sorted at once.
 _LARGEST_ROWS, _LARGEST_BYTES = 5_000_000, 1 << 30
+_ASKED = 1000  # chunks, whether there are rows in them
 _ROW_OVERHEAD = 28  # bytes of a row in a page beside its values
 
 
@@ -49,6 +51,7 @@ class Stretch:
     rows: int
     first_window: int = 0
     last_window: int = 0
+    direct: bool = False  # its one window writes compressed rows if it can when it comes to it
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Rules:
     time_column: str = ""
     row_bytes: int = 0  # of a plain row, without indexes; 0: not known
     largest: int = 0  # rows of a chunk that one window may write
+    occupied: frozenset[int] = frozenset()  # chunks in which the target has rows already, by oid
 
     def way(self, cell: Span, hypertable: Hypertable) -> tuple[Way, str]:
         """How a chunk in this cell ends, as far as its windows have no say in it."""
@@ -102,6 +106,7 @@ class Landings:
     stretches: list[Stretch] = field(default_factory=list)
     row_bytes: int = 0  # of a plain row, without indexes; 0: not known
     jobs: int = 1
+    settings: Settings | None = None  # of the hypertable
 
     @property
     def compressed(self) -> list[Stretch]:
@@ -170,8 +175,15 @@ def read_rules(
     """What the target says of compressing this hypertable's chunks. `sides` None: rows come from files."""
     rules = Rules(land, span, time_column=hypertable.time_column, sides=sides, row_bytes=row_bytes)
     rules.nothing = _nothing(target, server, hypertable, policies, rules, where=where)
-    if rules.nothing is None or land != "compressed":
+    if rules.nothing is None:
+        rules.occupied = _occupied(target, hypertable, span)
         return rules, []
+    if land != "compressed":
+        # Whoever has a policy expects it; why it is not done is said.
+        concerned = [job for job in policies.jobs if job.scheduled or policies.hold_of(job)]
+        expected = land == "auto" and any(job.kind == "compression" for job in concerned)
+        text = f"chunks land plain, and are left to their policy: {rules.nothing}"
+        return rules, [Finding("note", "land", text)] if expected else []
     hint = "--land auto compresses what can be compressed, and leaves the rest plain"
     return rules, [Finding("error", "land", f"--land compressed: {rules.nothing}", hint)]
 
@@ -232,6 +244,18 @@ def _nothing(
     return None
 
 
+def _occupied(target: Connection, hypertable: Hypertable, span: Span) -> frozenset[int]:
+    """The chunks of the range in which the target has rows. Beyond a number they are not asked, and taken for empty:
+    it is only a matter of what the plan says."""
+    found = set()
+    for chunk in hypertable.chunks_in(span)[:_ASKED]:
+        relation = sql.Identifier(chunk.schema, chunk.name)
+        asked = sql.SQL(query("window/anything")).format(relation=relation, window=sql.SQL("true"))
+        if fetch_one(target, asked)[0]:
+            found.add(chunk.oid)
+    return frozenset(found)
+
+
 def _cutoff(target: Connection, hypertable: Hypertable, policies: Policies, rules: Rules) -> str | None:
     """Find out what the compression policy compresses now; why nothing."""
     jobs = [job for job in policies.jobs if job.kind == "compression" and (job.scheduled or policies.hold_of(job))]
@@ -275,11 +299,15 @@ def assign(
         mine = windows[at : last + 1]
         rows = sum(w.estimate for w in mine)
         way, reason = rules.way(cell, hypertable)
-        if way == "written" and (len(mine) > 1 or not _fills(mine[0].span, inside)):
-            way, reason = "afterwards", "it is not filled by one window of its own"
-        elif way == "written" and rows > rules.largest:
-            way, reason = "afterwards", "it has too many rows to be written by one window"
-        found.append(Stretch(cell, way, reason, rows, at + 1, last + 1))
+        direct = way == "written"
+        if direct and rows > rules.largest:
+            direct, way, reason = False, "afterwards", "it has too many rows to be written by one window"
+        elif direct and (len(mine) > 1 or not _fills(mine[0].span, inside)):
+            direct, way, reason = False, "afterwards", "it is not filled by one window of its own"
+        elif direct and any(chunk.oid in rules.occupied for chunk in hypertable.chunks_in(cell)):
+            # Compressed ones are written so all the same, which leaves less to do.
+            way, reason = "afterwards", "the target has rows in it already"
+        found.append(Stretch(cell, way, reason, rows, at + 1, last + 1, direct))
     return found
 
 

@@ -14,6 +14,7 @@ import psycopg
 
 from hyperfill import (
     catalog,
+    conversions,
     ledger,
     mapping,
     preflight,
@@ -192,6 +193,8 @@ class ServerPreparation(Preparation[Spec]):
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: self.find(target, result))
             self.forget_policies()
+        if result.entry is not None and not result.entry.finished:
+            self.note(conversions.planned(target, result.entry.id, spec.land))
         if result.entry is None:
             sound = not any(f.code == "where" for f in result.errors)
             seen = subject.target_axis if sound else subject.target_axis.bare
@@ -351,7 +354,9 @@ class ServerPreparation(Preparation[Spec]):
         """How each chunk ends, now that the windows are known."""
         if self.rules is not None:
             stretches = assign(self.rules, hypertable, occupied, self.result.windows)
-            self.result.landings = Landings(self.spec.land, stretches, self.rules.row_bytes, self.jobs)
+            self.result.landings = Landings(
+                self.spec.land, stretches, self.rules.row_bytes, self.jobs, self.rules.settings
+            )
 
     def scans(self, found: Survey) -> list[Finding]:
         """What reading the source costs where no index leads to its rows."""

@@ -9,6 +9,7 @@ import psycopg
 
 from hyperfill import (
     catalog,
+    conversions,
     ledger,
     manifest,
     mapping,
@@ -136,6 +137,8 @@ class _Preparation(Preparation[LoadSpec]):
         if not result.errors and ledger.exists(target):
             result.entry = self.attempt("ledger", lambda: find_entry(target, result))
             self.forget_policies()
+        if result.entry is not None and not result.entry.finished:
+            self.note(conversions.planned(target, result.entry.id, spec.land))
         if result.entry is None:
             here = {c.target for c in columns}
             only = tuple(c for c in hypertable.relation.columns if c.name not in here and not c.generated)

@@ -54,7 +54,8 @@ def _print_report(report: Any) -> None:
     say(f"  {entry.rows_copied:,} rows copied, {entry.rows_deleted:,} replaced, {human_bytes(entry.bytes_copied)}")
     if report.landed is not None:
         landed = report.landed
-        left = f", {landed.left} left" if landed.left else ""
+        why = " (--land plain)" if report.prepared.spec.land == "plain" else ""
+        left = f", {landed.left} left{why}" if landed.left else ""
         say(f"  chunks: {landed.written} written compressed, {landed.afterwards} compressed when filled{left}")
     for line in findings_lines([f for f in report.findings if f not in report.prepared.findings]):
         say(line)

@@ -36,8 +36,13 @@ def statements(prepared: Prepared) -> dict[str, str]:
     span = window.span if window else Span(lower, time_type.ordinal(prepared.end))
     copies = {}
     if order.source is not None:
+        settings = prepared.landings.settings
+        direct = any(one.direct and one.span.upper == span.upper for one in prepared.landings.stretches)
         out, into = copy_statements(order, span)
-        copies = {"copy_from_source": out.as_string(), "copy_to_target": into.as_string()}
+        if direct and settings is not None and order.sides is not None:
+            copies["write_compressed"] = query("conversions/write_compressed")
+            out, into = copy_statements(order, span, order.sides.order_by(settings))
+        copies |= {"copy_from_source": out.as_string(), "copy_to_target": into.as_string()}
     parts = {"relation": order.target.relation.identifier, "window": order.target.condition(span)}
     name = sql.Literal(order.target.relation.identifier.as_string())
     return {

@@ -176,7 +176,7 @@ CREATE TABLE hyperfill.conversions (
     direct boolean NOT NULL,                -- its one window writes compressed rows, if it can when it comes to it;
                                             -- otherwise it is compressed when its windows are done
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done')),
-    written boolean,                        -- whether it was written compressed; NULL: not done
+    written boolean,                        -- whether it was written compressed; NULL: not done, or nothing came
     finished_at timestamptz,
     PRIMARY KEY (backfill_id, id)
 );
