@@ -163,6 +163,8 @@ def unfaithful(settings: Settings, relation: Relation, collations: dict[str, Col
         of, collation = column.of, collations.get(name)
         same = of.builtin and (of.name in _EQUAL_IS_SAME or of.name in _BY_COLLATION)
         fixed = of.builtin and of.name == "numeric" and of.typmod >= 0
+        if of.name == "bpchar" and of.typmod < 0:
+            same = False  # only char(n) fills with blanks, which count for nothing
         if not (same or fixed) or (collation is not None and not collation.deterministic):
             what = f"segmentby column {quote_name(name)}"
             return f"{what} may have values that are equal and not the same, of which one would replace all"

@@ -44,6 +44,7 @@ class Lander:
         self._order = order
         self._notice = notice
         self._said = False
+        self._busy = False  # somebody was in a chunk for long: he may be in the next one as well
         self._tried: set[int] = set()
         self._sorted = 0  # the window that is written compressed now
         self._refused: set[int] = set()  # windows that could not be
@@ -106,6 +107,9 @@ class Lander:
         self._sorted = 0
         if claim.conversion is None or sides is None or window != claim.id or not chunks or window in self._refused:
             return None
+        for chunk in chunks:
+            name = sql.Identifier(chunk.schema, chunk.name)
+            target.execute(sql.SQL(query("conversions/keep_chunk")).format(chunk=name))
         bits = statuses(target, [chunk.oid for chunk in chunks])
         # Into a plain chunk the server would write compressed rows as well, after changing its row in the catalog,
         # which the application's next insert would wait for until this window ends.
@@ -130,12 +134,10 @@ class Lander:
         _, chunks = self._chunks
         if self._order.hypertable.partitions:
             chunks = conversions.chunks_of(target, self._order, span_of(self._order, claim))
-            if columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks]) != self._settings:
-                raise WindowError(
-                    "the hypertable's segmentby or orderby was altered while the window was written",
-                    server="target",
-                    transient=True,
-                )
+        if columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks]) != self._settings:
+            raise WindowError(
+                "segmentby or orderby was altered while the window was written", server="target", transient=True
+            )
         bits = statuses(target, [chunk.oid for chunk in chunks])
         # Not so where a trigger that nobody knew of has turned it into plain rows, or where rows were there before.
         if all(conversions.in_order(bits.get(chunk.oid, 0)) for chunk in chunks):
@@ -167,6 +169,15 @@ class Lander:
             return
         try:
             for one in conversions.ready(target, self._order, window):
-                retrying(partial(conversions.convert, target, self._order, one), seconds=_PATIENCE, states=RETRIED)
+                self._convert(target, one)
         except (psycopg.Error, conversions.Never):
             pass  # a connection that is lost is opened again for the next window
+
+    def _convert(self, target: Connection, one: conversions.Ready) -> None:
+        try:
+            attempt = partial(conversions.convert, target, self._order, one)
+            retrying(attempt, seconds=0 if self._busy else _PATIENCE, states=RETRIED)
+            self._busy = False
+        except psycopg.Error:
+            self._busy = True
+            raise

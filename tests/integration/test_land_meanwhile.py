@@ -30,6 +30,7 @@ pytestmark = pytest.mark.community
 
 BELOW = f"time < '{END}'"
 RANGE = ("--end", END)
+DONE = "SELECT count(*) FROM hyperfill.windows WHERE state = 'done'"
 LEFT = "SELECT count(*) FROM hyperfill.conversions WHERE state = 'pending'"
 UNIQUE = ("CREATE UNIQUE INDEX ON m (time, device, note) NULLS NOT DISTINCT",)
 
@@ -142,6 +143,30 @@ def work(order: Order) -> list[object]:
     finally:
         worker.close()
     return said
+
+
+def test_a_reader_that_stays(policy_pair: Pair, start: Start) -> None:
+    """A dump of the target, say: what it has seen it sees to its end, and who comes later does not wait for long."""
+    pair = policy_pair
+    make(pair, on_target=UNIQUE)
+    days = "'2024-01-01 00:00:30Z'::timestamptz + i * interval '1 day'"
+    pair.on_target(f"INSERT INTO m SELECT {days}, 1 FROM generate_series(0, 5) AS i")
+    with psycopg.connect(pair.target_conninfo) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        assert reader.execute("SELECT count(*) FROM m").fetchone() == (6,)
+        run = start(pair, *RANGE, "--jobs", "2")
+        until(lambda: "7 windows" in run.stderr, 30, "windows")
+        slowest = 0.0
+        while pair.query(pair.target, DONE) != [(7,)] and run.process.poll() is None:
+            began = time.monotonic()
+            pair.query(pair.target, "SELECT count(*) FROM m")
+            slowest = max(slowest, time.monotonic() - began)
+        assert reader.execute("SELECT count(*) FROM m").fetchone() == (6,)
+    assert run.wait(60) == 0, run.stderr
+    assert run.report["landed"] == {"written": 0, "afterwards": 6, "left": 0}
+    assert slowest < 0.7
+    assert statuses(pair) == [ORDERED] * 6
+    assert_landed(pair, where=BELOW)
 
 
 def test_what_stays_locked_is_told(policy_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

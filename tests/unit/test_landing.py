@@ -264,7 +264,8 @@ def test_what_compressing_would_change() -> None:
         relation = Relation(2, "public", "m", "r", (column("c", kind, **more),))  # type: ignore[arg-type]
         return unfaithful(SEGMENT, relation, {"c": collation} if collation else {}) is not None
 
-    assert [k for k in ("int4", "uuid", "bpchar", "name", "bool") if changed(k)] == []
+    assert [k for k in ("int4", "uuid", "name", "bool") if changed(k)] == []
+    assert changed("bpchar") and not changed("bpchar", typmod=8)
     assert not changed("text", BYTES) and not changed("text", WORDS) and changed("text", ANYCASE)
     assert not changed("mood", builtin=False, of="e")
     for kind in ("float8", "numeric", "interval", "jsonb", "_float8"):
