@@ -101,7 +101,7 @@ class Lander:
 
     # -- window.Landing ------------------------------------------------------------------------------------------
 
-    def begin(self, target: Connection, claim: ledger.Claim, deleted: int) -> Sorting | None:
+    def begin(self, target: Connection, claim: ledger.Claim) -> Sorting | None:
         sides = self._order.sides
         window, chunks = self._chunks
         self._sorted = 0

@@ -89,7 +89,7 @@ class Sorting:
 class Landing(Protocol):
     """Writes a window compressed, where that is what is wanted and possible now."""
 
-    def begin(self, target: Connection, claim: ledger.Claim, deleted: int) -> Sorting | None:
+    def begin(self, target: Connection, claim: ledger.Claim) -> Sorting | None:
         """In the window's transaction, emptied: the order to be kept. None: the window is written plain."""
 
     def end(self, target: Connection, claim: ledger.Claim) -> None:
@@ -208,7 +208,7 @@ def move(
             source.name(name)
         deleted = on("target", lambda: _clear(target, order, span))
         if source is not None:
-            sorting = on("target", lambda: landing.begin(target, claim, deleted)) if landing is not None else None
+            sorting = on("target", lambda: landing.begin(target, claim)) if landing is not None else None
             relayed = source.send(target, claim, span, throttle, sorting)
             source.check()
             _compare(relayed.rows_sent, relayed.rows_taken, deleted, order, claim)
