@@ -29,7 +29,8 @@ class Goal:
 
 _FLOATS = 3_000_000
 _HISTORY = 4_000_000
-_LANDED = ("usual", "unique", "series", "compressed", "text")
+# Unique keys: the server writes plain rows and both indexes first, which the goal does not allow for.
+_LANDED = {"usual": 0.40, "unique": 0.63, "series": 0.42, "compressed": 0.35, "text": 0.45}
 GOALS = {
     "move/floats/run 2/pipeline": Goal(0.55, _FLOATS, ratio=0.45),
     "move/floats/run 2/raw": Goal(1.00, _FLOATS, ratio=1.00),
@@ -43,7 +44,7 @@ GOALS = {
     "windows/planned": Goal(20.0, 100_000, unit="s"),
     "startup/help": Goal(0.25, unit="s"),
     # Compressed when it is over, all of it, against being loaded and compressed then.
-    **{f"land/{name}/run 2/pipeline": Goal(0.45, _HISTORY) for name in _LANDED},
+    **{f"land/{name}/run 2/pipeline": Goal(0.45, _HISTORY, ratio=ratio) for name, ratio in _LANDED.items()},
     **{f"land/{name}/run 2/size": Goal(1.05, _HISTORY) for name in _LANDED},
 }
 
