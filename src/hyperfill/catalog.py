@@ -21,7 +21,7 @@ from hyperfill.timeline import TIME_TYPES, Kind, Span, TimeType, uuid_of_millise
 
 # TimescaleDB's own "no limit" for a chunk's range; also reported for smallint and integer dimensions,
 # where it is not a value of the type.
-_UNLIMITED = (-(2**63), 2**63 - 1)
+UNLIMITED = (-(2**63), 2**63 - 1)
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 
@@ -340,7 +340,7 @@ def _interval(time_type: TimeType, micros: int | None) -> int:
 
 def _edge(time_type: TimeType, instant: str | None, integer: int | None) -> int | None:
     """One end of a chunk's range. The view shows every time type but integers as timestamptz, in UTC."""
-    if integer is not None and integer in _UNLIMITED:
+    if integer is not None and integer in UNLIMITED:
         return None
     if integer is not None and time_type.kind is Kind.UUID:  # TimescaleDB before 2.24
         return uuid_of_milliseconds(integer // 1000)

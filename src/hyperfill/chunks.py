@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg import sql
 
-from hyperfill.catalog import read_chunks
 from hyperfill.errors import WindowError, first_line, retrying
+from hyperfill.places import Places
 from hyperfill.plan import Grid, cells_between
 from hyperfill.session import Connection
 from hyperfill.sql import query
@@ -58,6 +57,7 @@ class ChunkMaker:
         self._grid = Grid(
             hypertable.time_type, hypertable.interval, [(chunk.lower, chunk.upper) for chunk in hypertable.chunks]
         )
+        self._places = Places(hypertable)
         self._tried: set[int] = set()
         self._patterns: list[list[str | None]] | None = None
         self._able = order.chunks_beforehand
@@ -187,9 +187,7 @@ class ChunkMaker:
 
     def _are_there(self, target: Connection, ordinal: int) -> bool:
         """Whether there are as many chunks here by now as would be made: one, or one for each space partition."""
-        hypertable = self._order.hypertable
-        chunks = read_chunks(target, hypertable.relation, hypertable.time_type)
-        here = replace(hypertable, chunks=chunks).chunks_in(Span(ordinal, ordinal + 1))
+        here = self._places.chunks_in(target, Span(ordinal, ordinal + 1))
         return len(here) >= len(self._patterns or [])
 
     def _give_up(self, reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from hyperfill.catalog import Chunk, read_chunks
+from hyperfill.catalog import Chunk
 from hyperfill.compressed import (
     COMPRESSED,
     FROZEN,
@@ -29,6 +29,7 @@ from hyperfill.compressed import (
 )
 from hyperfill.errors import Finding, backoff, first_line
 from hyperfill.landing import Stretch
+from hyperfill.places import Places
 from hyperfill.quantities import counted
 from hyperfill.session import Connection, fetch_one
 from hyperfill.spec import Land
@@ -99,13 +100,6 @@ def _ready(order: Order, row: Any) -> Ready:
     return Ready(row[0], Span(None if row[1] is None else ordinal(row[1]), ordinal(row[2])))
 
 
-def chunks_of(connection: Connection, order: Order, span: Span) -> list[Chunk]:
-    """The chunks that there are now in a stretch."""
-    time_type = order.target.time_type
-    found = replace(order.hypertable, chunks=read_chunks(connection, order.target.relation, time_type))
-    return found.chunks_in(span)
-
-
 def fits(chunk: Chunk, span: Span) -> bool:
     """Whether a chunk lies wholly in a stretch; not where the length of chunks was altered since the plan was made."""
     below = span.lower is not None and (chunk.lower is None or chunk.lower < span.lower)
@@ -117,7 +111,7 @@ def in_order(bits: int) -> bool:
     return bits & (COMPRESSED | NOT_IN_ORDER) == COMPRESSED
 
 
-def convert(connection: Connection, order: Order, one: Ready) -> str | None:
+def convert(connection: Connection, order: Order, one: Ready, places: Places) -> str | None:
     """Compress a stretch's chunks, in a transaction; what is in the way, None if nothing is.
 
     Raises psycopg's error where a lock was not free, among others, and `Never` where it is no matter of time.
@@ -130,7 +124,7 @@ def convert(connection: Connection, order: Order, one: Ready) -> str | None:
             connection.execute("SELECT set_config('application_name', %s, true)", [name])
             if connection.execute(query("conversions/lock"), [order.backfill, one.id]).fetchone() is None:
                 return None
-            chunks = chunks_of(connection, order, one.span)
+            chunks = places.chunks_in(connection, one.span)
             for chunk in chunks:
                 if not fits(chunk, one.span):
                     raise Never(f"{chunk.name} reaches beyond it, as chunks have another length now")
@@ -198,18 +192,20 @@ def finish_all(control: Connection, order: Order, jobs: int, log: Callable[[str]
     log(f"compressing {counted(len(todo), 'chunk')} that windows have filled")
     # One for all: whoever holds a lock for longer often holds many.
     deadline = time.monotonic() + _SECONDS
-    findings = in_threads(order, todo, jobs, partial(_finish, deadline))
+    findings = in_threads(order, todo, jobs, partial(_finish, deadline, Places(order.hypertable)))
     if len(findings) > _NAMED:
         more = f"and {counted(len(findings) - _NAMED, 'chunk')} more that stay plain, or partly so"
         return [*findings[:_NAMED], Finding("warning", "land", more)]
     return findings
 
 
-def _finish(deadline: float, connection: Connection, order: Order, one: Ready, stop: threading.Event) -> list[Finding]:
+def _finish(
+    deadline: float, places: Places, connection: Connection, order: Order, one: Ready, stop: threading.Event
+) -> list[Finding]:
     attempt, problem = 0, None
     while not stop.is_set():
         try:
-            problem = convert(connection, order, one)
+            problem = convert(connection, order, one, places)
             if problem is None:
                 return []
         except Never as reason:

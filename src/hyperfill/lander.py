@@ -28,6 +28,7 @@ from hyperfill.compressed import (
     statuses,
 )
 from hyperfill.errors import WindowError, first_line, retrying
+from hyperfill.places import Places
 from hyperfill.session import Connection, fetch_one
 from hyperfill.sql import query
 from hyperfill.timeline import Span
@@ -43,6 +44,7 @@ class Lander:
         """`notice` is told once, in a sentence, why chunks are not written compressed although they were to be."""
         self._order = order
         self._notice = notice
+        self._places = Places(order.hypertable)
         self._said = False
         self._busy = False  # somebody was in a chunk for long: he may be in the next one as well
         self._tried: set[int] = set()
@@ -61,7 +63,7 @@ class Lander:
         if claim.conversion is None or not self._order.converts or self._order.sides is None:
             self._chunks = 0, []
             return []
-        chunks = conversions.chunks_of(target, self._order, window)
+        chunks = self._places.chunks_in(target, window)
         if not all(conversions.fits(chunk, window) for chunk in chunks):
             chunks = []  # rows of other windows would come into the same chunk, after these
         self._chunks = claim.id, chunks
@@ -133,7 +135,7 @@ class Lander:
     def end(self, target: Connection, claim: ledger.Claim) -> None:
         _, chunks = self._chunks
         if self._order.hypertable.partitions:
-            chunks = conversions.chunks_of(target, self._order, span_of(self._order, claim))
+            chunks = self._places.chunks_in(target, span_of(self._order, claim))
         if columnstore.same([columnstore.read_settings(target, chunk.oid) for chunk in chunks]) != self._settings:
             raise WindowError(
                 "segmentby or orderby was altered while the window was written", server="target", transient=True
@@ -175,7 +177,7 @@ class Lander:
 
     def _convert(self, target: Connection, one: conversions.Ready) -> None:
         try:
-            attempt = partial(conversions.convert, target, self._order, one)
+            attempt = partial(conversions.convert, target, self._order, one, self._places)
             retrying(attempt, seconds=0 if self._busy else _PATIENCE, states=RETRIED)
             self._busy = False
         except psycopg.Error:
