@@ -197,7 +197,7 @@ def _nothing(
     if not server.community:
         return "the Apache edition of TimescaleDB does not compress"
     row: Any = target.execute(query("compressed/able"), {"oid": hypertable.relation.oid}).fetchone()
-    able, merged, owner, known, unique, exclusion, triggers, generated, analyzed = row
+    able, merged, owner, known, unique, exclusion, triggers, generated, analyzed, chooses = row
     if not able:
         return "the hypertable's columnstore is not switched on"
     problem = None if rules.land == "compressed" else _cutoff(target, hypertable, policies, rules)
@@ -212,11 +212,11 @@ def _nothing(
     settings = rules.settings = columnstore.read_settings(target, hypertable.relation.oid)
     if settings is None:
         return "the hypertable's columnstore has no settings"
-    if settings.segmentby is None and not analyzed:
+    if settings.segmentby is None and chooses and not analyzed:
         return "segmentby is left to the server, which chooses by statistics and has none: set it, or ANALYZE"
     collations = columnstore.read_collations(target, hypertable.relation)
     chosen = settings
-    if settings.segmentby is None:
+    if settings.segmentby is None and chooses:
         asked = fetch_one(target, query("compressed/segmentby_default"), [hypertable.relation.oid])
         chosen = replace(settings, segmentby=tuple(asked[0]))
     changed = columnstore.unfaithful(chosen, hypertable.relation, collations)

@@ -2,7 +2,8 @@
 -- whether the columnstore is on; whether the catalog is the one that is known (from 2.13); whether chunks are merged;
 -- whether this role may act for the owner; whether the setting for direct compression exists; and what makes the server
 -- decline it, some of it without a word: unique and exclusion constraints, triggers (of foreign keys too), virtual
--- generated columns. Whether the hypertable as a whole was ever analyzed.
+-- generated columns. Whether the hypertable as a whole was ever analyzed, and whether the server is one that chooses
+-- segmentby by that.
 SELECT i.compression_enabled AND pg_catalog.to_regclass('_timescaledb_catalog.compression_settings') IS NOT NULL,
        EXISTS (SELECT FROM _timescaledb_catalog.dimension AS d
                WHERE d.hypertable_id = h.id AND d.compress_interval_length IS NOT NULL),
@@ -15,7 +16,8 @@ SELECT i.compression_enabled AND pg_catalog.to_regclass('_timescaledb_catalog.co
        EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                WHERE a.attrelid = c.oid AND a.attgenerated NOT IN ('', 's') AND NOT a.attisdropped),
        EXISTS (SELECT FROM pg_catalog.pg_stats AS s
-               WHERE s.schemaname = h.schema_name AND s.tablename = h.table_name AND s.inherited)
+               WHERE s.schemaname = h.schema_name AND s.tablename = h.table_name AND s.inherited),
+       pg_catalog.to_regproc('_timescaledb_functions.get_segmentby_defaults') IS NOT NULL
 FROM _timescaledb_catalog.hypertable AS h
 JOIN timescaledb_information.hypertables AS i
     ON i.hypertable_schema = h.schema_name AND i.hypertable_name = h.table_name
