@@ -47,6 +47,13 @@ def statuses(connection: Connection, oids: Sequence[int]) -> dict[int, int]:
     return {row[0]: row[3] for row in rows}
 
 
+def has_rows(connection: Connection, chunk: Chunk) -> bool:
+    """Whether a chunk has a row, compressed or plain."""
+    relation = sql.Identifier(chunk.schema, chunk.name)
+    statement = sql.SQL(query("window/anything")).format(relation=relation, window=sql.SQL("true"))
+    return bool(fetch_one(connection, statement)[0])
+
+
 def record(connection: Connection, order: Order, backfill: int, span: Span) -> None:
     """Note which chunks of the range are compressed or partial; in a transaction, before the first delete."""
     time_type = order.target.time_type

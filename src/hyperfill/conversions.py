@@ -24,6 +24,7 @@ from hyperfill.compressed import (
     RETRIED,
     compress_function,
     compress_statement,
+    has_rows,
     in_threads,
     statuses,
 )
@@ -156,10 +157,7 @@ def _compress(connection: Connection, function: sql.Identifier, chunk: Chunk) ->
         if bits & FROZEN:
             raise Never("the chunk is frozen")
         if not bits & COMPRESSED:
-            held = sql.SQL(query("window/anything")).format(
-                relation=sql.Identifier(chunk.schema, chunk.name), window=sql.SQL("true")
-            )
-            if not fetch_one(connection, held)[0]:
+            if not has_rows(connection, chunk):
                 return False  # rows that come later are for its policy
             _nobody_there(connection, chunk)
         connection.execute(compress_statement(function, chunk.oid))

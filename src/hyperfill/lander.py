@@ -25,11 +25,12 @@ from hyperfill.compressed import (
     RETRIED,
     compress_function,
     compress_statement,
+    has_rows,
     statuses,
 )
 from hyperfill.errors import WindowError, first_line, retrying
 from hyperfill.places import Places
-from hyperfill.session import Connection, fetch_one
+from hyperfill.session import Connection
 from hyperfill.sql import query
 from hyperfill.timeline import Span
 from hyperfill.window import Order, Sorting, span_of
@@ -70,13 +71,7 @@ class Lander:
         new = [chunk for chunk in chunks if chunk.oid not in self._tried]
         bits = statuses(target, [chunk.oid for chunk in new])
         plain = [chunk for chunk in new if bits.get(chunk.oid, COMPRESSED) & COMPRESSED == 0]
-        return [chunk for chunk in plain if not self._has_rows(target, chunk)]
-
-    @staticmethod
-    def _has_rows(target: Connection, chunk: Chunk) -> bool:
-        relation = sql.Identifier(chunk.schema, chunk.name)
-        held = sql.SQL(query("window/anything")).format(relation=relation, window=sql.SQL("true"))
-        return bool(fetch_one(target, held)[0])
+        return [chunk for chunk in plain if not has_rows(target, chunk)]
 
     def compress_empty(self, target: Connection, chunks: list[Chunk]) -> None:
         """Compress chunks without rows, each in a short transaction. A window whose chunk fails is plain."""

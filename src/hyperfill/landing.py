@@ -15,11 +15,11 @@ from heapq import nlargest
 from typing import Any, Literal
 
 import psycopg
-from psycopg import sql
 
 from hyperfill import columnstore
 from hyperfill.catalog import Hypertable, Server
 from hyperfill.columnstore import Settings, Sides
+from hyperfill.compressed import has_rows
 from hyperfill.errors import Finding, first_line
 from hyperfill.plan import DEFAULT_WINDOW_ROWS, PlannedWindow
 from hyperfill.policies import read_cutoff
@@ -247,13 +247,7 @@ def _nothing(
 def _occupied(target: Connection, hypertable: Hypertable, span: Span) -> frozenset[int]:
     """The chunks of the range in which the target has rows. Beyond a number they are not asked, and taken for empty:
     it is only a matter of what the plan says."""
-    found = set()
-    for chunk in hypertable.chunks_in(span)[:_ASKED]:
-        relation = sql.Identifier(chunk.schema, chunk.name)
-        asked = sql.SQL(query("window/anything")).format(relation=relation, window=sql.SQL("true"))
-        if fetch_one(target, asked)[0]:
-            found.add(chunk.oid)
-    return frozenset(found)
+    return frozenset(chunk.oid for chunk in hypertable.chunks_in(span)[:_ASKED] if has_rows(target, chunk))
 
 
 def _cutoff(target: Connection, hypertable: Hypertable, policies: Policies, rules: Rules) -> str | None:

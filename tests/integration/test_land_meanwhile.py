@@ -122,9 +122,14 @@ def test_a_lock_on_a_chunk_that_is_to_be_compressed(policy_pair: Pair, start: St
     assert_landed(pair, where=BELOW)
 
 
-def entered(pair: Pair, **options: object) -> Order:
+def begun(run: Background) -> Callable[[], bool]:
+    """Whether a run has said what it is about to do."""
+    return lambda: "7 windows" in run.stderr
+
+
+def entered(pair: Pair) -> Order:
     """A backfill of m in the ledger, of which no window is moved yet."""
-    spec = Spec(source=pair.source_conninfo, target=pair.target_conninfo, table="m", end=END, hold=(), **options)  # type: ignore[arg-type]
+    spec = Spec(source=pair.source_conninfo, target=pair.target_conninfo, table="m", end=END, hold=())
     prepared = prepare(spec, 1)
     assert not prepared.errors, prepared.errors
     with session.connect(pair.target_conninfo, "target", application_name="test") as control:
@@ -222,7 +227,7 @@ def test_kill_9_at_any_moment(policy_pair: Pair, start: Start) -> None:
     pair.on_target("INSERT INTO m VALUES ('2024-01-02 12:00:30Z', 1, 1, 'before')")
     for _ in range(4):
         run = start(pair, *RANGE, "--max-rate", "200kB", "--jobs", "2")
-        until(lambda run=run: "7 windows" in run.stderr, 30, "its beginning")  # type: ignore[misc]
+        until(begun(run), 30, "its beginning")
         time.sleep(moments.uniform(0, 0.6))
         run.signal_group(signal.SIGKILL)
         run.wait(10)

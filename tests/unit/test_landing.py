@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from hyperfill.catalog import Chunk, Column, Hypertable, Relation
 from hyperfill.columnstore import Collation, OrderBy, Settings, Sides, same, time_first, unfaithful
-from hyperfill.landing import Landings, Rules, Stretch, assign
+from hyperfill.landing import Landings, Rules, Stretch, Way, assign
 from hyperfill.pgtypes import Type
 from hyperfill.plan import Density, Grid, make_windows
 from hyperfill.timeline import TIME_TYPES, Span
@@ -142,8 +143,8 @@ def test_what_may_be_one_window_is_written(scene: tuple[Rules, Hypertable, list[
 
 
 def test_figures() -> None:
-    rows = {"plain": (10, 20), "afterwards": (5, 50, 30), "written": (1000,)}
-    stretches = [Stretch(Span(n, n + 1), way, "", n) for way, sizes in rows.items() for n in sizes]  # type: ignore[arg-type]
+    rows: dict[Way, tuple[int, ...]] = {"plain": (10, 20), "afterwards": (5, 50, 30), "written": (1000,)}
+    stretches = [Stretch(Span(n, n + 1), way, "", n) for way, sizes in rows.items() for n in sizes]
     found = Landings("auto", stretches, row_bytes=100, jobs=2)
     assert found.counts() == {"written": 1, "afterwards": 3, "plain": 2}
     assert (found.plain_bytes, found.peak_bytes) == (3000, 8000)
@@ -260,8 +261,8 @@ def test_settings_that_chunks_share() -> None:
 
 
 def test_what_compressing_would_change() -> None:
-    def changed(kind: str, collation: Collation | None = None, **more: object) -> bool:
-        relation = Relation(2, "public", "m", "r", (column("c", kind, **more),))  # type: ignore[arg-type]
+    def changed(kind: str, collation: Collation | None = None, **more: Any) -> bool:
+        relation = Relation(2, "public", "m", "r", (column("c", kind, **more),))
         return unfaithful(SEGMENT, relation, {"c": collation} if collation else {}) is not None
 
     assert [k for k in ("int4", "uuid", "name", "bool") if changed(k)] == []
